@@ -1,0 +1,86 @@
+"""Check a holder's photo as received: a whole, colour JPEG of the right size on a white ground (R-17).
+
+Looks at the header first, so that nothing large is ever decoded, then decodes every coefficient strictly at 1/8 scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+
+from portal.core.problems import Problem
+
+FIELD = "photo"
+_START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_COLOUR = frozenset({"YCbCr", "RGB"})
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRule:
+    """What a photo must be: pixels, file size in bytes, and the least mean brightness (0–255) of the two upper corners.
+
+    Places differ in their size limits (9–20, 14–20, 14–40 KB); `min_ground` 0 accepts any ground.
+    """
+
+    width: int = 358
+    height: int = 441
+    min_bytes: int = 9 * 1024
+    max_bytes: int = 40 * 1024
+    min_ground: int = 0
+
+
+def check_photo(jpeg: bytes, rule: PhotoRule, *, column: str = FIELD) -> Problem | None:
+    """Find the first thing wrong with a photo; never raises, whatever the bytes."""
+    return _check_container(jpeg, rule, column) or _check_header(jpeg, rule, column) or _check_pixels(jpeg, rule, column)
+
+
+def _check_container(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
+    if not jpeg:
+        return Problem(column, "photo_missing", "照片文件")
+    if len(jpeg) > rule.max_bytes:
+        return Problem(column, "photo_too_large", f"不超过{rule.max_bytes}字节", f"{len(jpeg)}字节")
+    if not jpeg.startswith(_START):
+        return Problem(column, "photo_not_jpeg", "JPEG文件", f"文件头 {jpeg[:4].hex().upper()}")
+    if len(jpeg) < rule.min_bytes:
+        return Problem(column, "photo_too_small", f"不少于{rule.min_bytes}字节", f"{len(jpeg)}字节")
+    if not jpeg.rstrip(b"\0\r\n").endswith(_END):
+        return _damaged(column, "缺少结束标记")
+    return None
+
+
+def _check_header(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
+    try:
+        height, width, colour, _subsampling = simplejpeg.decode_jpeg_header(jpeg)
+    except ValueError:
+        return _damaged(column, "文件头损坏")
+    if (width, height) != (rule.width, rule.height):
+        return Problem(column, "photo_pixels", f"{rule.width}×{rule.height}像素", f"{width}×{height}像素")
+    if colour not in _COLOUR:
+        return Problem(column, "photo_colour", "24位彩色", str(colour))
+    return None
+
+
+def _check_pixels(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
+    try:
+        small = simplejpeg.decode_jpeg(jpeg, "RGB", True, True, 1, 1, 1.0, strict=True)
+    except ValueError:
+        return _damaged(column, "图像内容损坏")
+    if not rule.min_ground:
+        return None
+    ground = _ground(small)
+    if ground >= rule.min_ground:
+        return None
+    return Problem(column, "photo_ground", f"白色背景（亮度不低于{rule.min_ground}）", f"亮度{ground}")
+
+
+def _ground(small: np.ndarray) -> int:
+    """Return the darkest channel mean of the two upper corners, a tenth of the width each."""
+    side = max(1, small.shape[1] // 10)
+    corners = (small[:side, :side], small[:side, -side:])
+    return min(int(corner.reshape(-1, 3).mean(axis=0).min()) for corner in corners)
+
+
+def _damaged(column: str, got: str) -> Problem:
+    return Problem(column, "photo_damaged", "完整的JPEG图像", got)
