@@ -141,7 +141,8 @@ def check_name(name: str, glyphs: Glyphs | None = None, *, column: str = FIELD) 
 
 
 def _check_invisible(name: str, column: str) -> Problem | None:
-    bad = [c for c in name if unicodedata.category(c) in _INVISIBLE]
+    # Han extensions younger than this Python's Unicode tables count as unassigned: the fonts decide on those.
+    bad = [c for c in name if unicodedata.category(c) in _INVISIBLE and not _ANY_HAN.match(c)]
     if not bad:
         return None
     return Problem(column, "name_control", "不含控制符、不可见字符、私用区字符", excerpt("".join(bad)))
@@ -161,10 +162,14 @@ def _byte_length(name: str) -> int:
 
 def _check_characters(name: str, column: str) -> Problem | None:
     """Allow letters of any script and the marks that occur in names; digits, formulas, markup and blots fail."""
-    bad = [c for c in name if not (c.isalpha() or c in _PUNCTUATION or c == "\u3007")]
-    if bad or not (name[0].isalpha() or name[0] == "\u3007") or name[-1] in f"{SEPARATOR}-,":
+    wrong = any(not (_is_letter(c) or c in _PUNCTUATION) for c in name)
+    if wrong or not _is_letter(name[0]) or name[-1] in f"{SEPARATOR}-,":
         return Problem(column, "name_symbol", "只含文字和间隔号·", excerpt(name))
     return None
+
+
+def _is_letter(char: str) -> bool:
+    return char.isalpha() or _ANY_HAN.match(char) is not None
 
 
 def _check_glyphs(name: str, glyphs: Glyphs | None, column: str) -> Problem | None:
