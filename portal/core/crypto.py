@@ -15,7 +15,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from gmssl_pyx import (  # type: ignore[import-untyped]  # ships signatures but no py.typed
+from gmssl_pyx import (
     GmsslInnerError,
     normalize_sm2_public_key,
     sm2_decrypt,
