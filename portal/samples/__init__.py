@@ -1,0 +1,1 @@
+"""Invented people, photos, packages and account files for the demo, the tests and the benchmarks."""
