@@ -56,21 +56,33 @@ PHOTO_REQUIRED: Final = frozenset({CardKind.FINISHED})
 
 SEXES: Final = {"1": "男", "2": "女", "9": "未说明"}
 
-DOCUMENT_TYPES: Final[dict[str, tuple[str, frozenset[DocumentKind]]]] = {
-    "01": ("居民身份证（户口簿）", frozenset({DocumentKind.RESIDENT})),
-    "07": (
-        "外国人永久居留身份证",
-        frozenset({DocumentKind.PERMANENT_RESIDENT, DocumentKind.PERMANENT_RESIDENT_OLD}),
-    ),
-    "08": ("外国人护照", frozenset({DocumentKind.FOREIGNER})),
-    "11": ("外国人工作许可证", frozenset({DocumentKind.FOREIGNER})),
-    "16": ("港澳台居民居住证", frozenset({DocumentKind.HMT_RESIDENT})),
+
+@dataclass(frozen=True, slots=True)
+class DocumentType:
+    """A value of AAC058: its label, and the kinds of number that go with it."""
+
+    label: str
+    kinds: frozenset[DocumentKind]
+
+
+_HMT = frozenset({DocumentKind.HMT_RESIDENT})
+_FOREIGNER = frozenset({DocumentKind.FOREIGNER})
+_PERMANENT = frozenset({DocumentKind.PERMANENT_RESIDENT, DocumentKind.PERMANENT_RESIDENT_OLD})
+DOCUMENT_TYPES: Final = {
+    "01": DocumentType("居民身份证（户口簿）", frozenset({DocumentKind.RESIDENT})),
+    "04": DocumentType("港澳居民来往内地通行证", _HMT),
+    "06": DocumentType("台湾居民来往大陆通行证", _HMT),
+    "07": DocumentType("外国人永久居留身份证", _PERMANENT),
+    "08": DocumentType("外国人护照", _FOREIGNER),
+    "11": DocumentType("外国人工作许可证", _FOREIGNER),
+    "16": DocumentType("港澳台居民居住证", _HMT),
 }
 
 _PEOPLES = (
-    "汉 蒙古 回 藏 维吾尔 苗 彝 壮 布依 朝鲜 满 侗 瑶 白 土家 哈尼 哈萨克 傣 黎 傈僳 佤 畲 高山 拉祜 水 东乡 纳西 景颇"
-    " 柯尔克孜 土 达斡尔 仫佬 羌 布朗 撒拉 毛南 仡佬 锡伯 阿昌 普米 塔吉克 怒 乌孜别克 俄罗斯 鄂温克 德昂 保安 裕固 京"
-    " 塔塔尔 独龙 鄂伦春 赫哲 门巴 珞巴 基诺"
+    "汉 蒙古 回 藏 维吾尔 苗 彝 壮 布依 朝鲜 满 侗 瑶 白 土家 哈尼 哈萨克 傣 黎 傈僳"
+    " 佤 畲 高山 拉祜 水 东乡 纳西 景颇 柯尔克孜"
+    " 土 达斡尔 仫佬 羌 布朗 撒拉 毛南 仡佬 锡伯 阿昌 普米 塔吉克"
+    " 怒 乌孜别克 俄罗斯 鄂温克 德昂 保安 裕固 京 塔塔尔 独龙 鄂伦春 赫哲 门巴 珞巴 基诺"
 )
 # GB/T 3304.
 ETHNICITIES: Final = {f"{i:02}": f"{name}族" for i, name in enumerate(_PEOPLES.split(), 1)} | {
@@ -99,8 +111,8 @@ COLUMNS: Final = (
     Column("AAC058", "证件类型", True, 2),
     Column("AAB301", "行政区划代码", True, 6),
     Column("AAE008", "服务银行", True, 20),
-    Column("branch", "网点代码", True, 20),
-    Column("employer_code", "单位编号", False, 40),
+    Column("branch", "网点代码", True, 32),
+    Column("employer_code", "单位编号", False, 32),
     Column("employer_name", "单位名称", False, 100),
     Column("issue_kind", "制卡类型", True, 20),
     Column("card_kind", "卡种", True, 20),
@@ -109,7 +121,11 @@ COLUMNS: Final = (
     Column("expiry_date", "卡有效期", True, 10),
 )
 COLUMN_CODES: Final = tuple(column.code for column in COLUMNS)
-LABELS: Final = {column.code: column.label for column in COLUMNS} | {"photo": "照片", ROW: "整行", HEADER: "表头"}
+LABELS: Final = {column.code: column.label for column in COLUMNS} | {
+    "photo": "照片",
+    ROW: "整行",
+    HEADER: "表头",
+}
 
 
 def check_header(header: Sequence[str | None]) -> tuple[Problem, ...]:

@@ -58,8 +58,9 @@ class FontChain:
 
 @functools.cache
 def default_chain() -> FontChain:
-    """Return this process's chain: Noto Sans CJK SC from its package, then rare-character fonts where installed."""
-    return FontChain([FontFile(Path(str(noto_cjk_sans_otc.FONT_PATH)), NOTO_SC_INDEX), *installed_rare_fonts()])
+    """Return this process's chain: the packaged Noto Sans CJK SC, then rare-character fonts if installed."""
+    noto = FontFile(Path(str(noto_cjk_sans_otc.FONT_PATH)), NOTO_SC_INDEX)
+    return FontChain([noto, *installed_rare_fonts()])
 
 
 def installed_rare_fonts(folders: Iterable[Path] = FONT_FOLDERS) -> list[FontFile]:
@@ -101,7 +102,7 @@ def _ranges(font: FontFile) -> list[tuple[int, int]]:
 def _segmented_coverage(cmap: bytes) -> list[tuple[int, int]] | None:
     """Read the first format 12 subtable (OpenType `cmap`), or None where the face has none.
 
-    fontTools would build a dictionary of every glyph's name first: seconds and tens of megabytes for a CJK face.
+    fontTools would name every glyph first: seconds and tens of megabytes for a CJK face.
     """
     count = struct.unpack_from(">H", cmap, 2)[0]
     for _platform, _encoding, offset in struct.iter_unpack(">HHL", cmap[4 : 4 + 8 * count]):

@@ -1,6 +1,7 @@
 """Check a holder's photo as received: a whole, colour JPEG of the right size on a white ground (R-17).
 
-Looks at the header first, so that nothing large is ever decoded, then decodes every coefficient strictly at 1/8 scale.
+Looks at the header first, so that nothing large is ever decoded, then decodes every coefficient strictly
+at 1/8 scale.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _COLOUR = frozenset({"YCbCr", "RGB"})
 
 @dataclass(frozen=True, slots=True)
 class PhotoRule:
-    """What a photo must be: pixels, file size in bytes, and the least mean brightness (0–255) of the two upper corners.
+    """What a photo must be: pixels, file size in bytes, least brightness (0–255) of the two upper corners.
 
     Places differ in their size limits (9–20, 14–20, 14–40 KB); `min_ground` 0 accepts any ground.
     """
@@ -33,7 +34,11 @@ class PhotoRule:
 
 def check_photo(jpeg: bytes, rule: PhotoRule, *, column: str = FIELD) -> Problem | None:
     """Find the first thing wrong with a photo; never raises, whatever the bytes."""
-    return _check_container(jpeg, rule, column) or _check_header(jpeg, rule, column) or _check_pixels(jpeg, rule, column)
+    return (
+        _check_container(jpeg, rule, column)
+        or _check_header(jpeg, rule, column)
+        or _check_pixels(jpeg, rule, column)
+    )
 
 
 def _check_container(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:

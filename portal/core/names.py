@@ -1,6 +1,7 @@
 """Names of holders: one spelling for each, the bytes a chip has room for, and what cannot be printed.
 
-Chip space is 30 bytes (tag 09) and 20 bytes (tag 4E) of GB 18030; no character may straddle the two (R-12, R-17).
+Chip space is 30 bytes (tag 09) and 20 bytes (tag 4E) of GB 18030; no character may straddle the two
+(R-12, R-17).
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ TAG_09_BYTES: Final = 30
 TAG_4E_BYTES: Final = 20
 NAME_BYTES: Final = TAG_09_BYTES + TAG_4E_BYTES
 SEPARATOR = "\u00b7"
+NAME_ROOM = f"不超过{NAME_BYTES}字节（GB 18030，第30、31字节间不拆字）"
 
-# GB 18030-2022 moved 18 two-byte codes from the private use area to assigned characters by swapping positions.
-_SWAPPED = dict(
-    zip(
-        (0xE78D, 0xE78E, 0xE78F, 0xE790, 0xE791, 0xE792, 0xE793, 0xE794, 0xE795, 0xE796)
-        + (0xE81E, 0xE826, 0xE82B, 0xE82C, 0xE832, 0xE843, 0xE854, 0xE864),
-        (0xFE10, 0xFE12, 0xFE11, 0xFE13, 0xFE14, 0xFE15, 0xFE16, 0xFE17, 0xFE18, 0xFE19)
-        + (0x9FB4, 0x9FB5, 0x9FB6, 0x9FB7, 0x9FB8, 0x9FB9, 0x9FBA, 0x9FBB),
-        strict=True,
-    )
-)
+# GB 18030-2022 gave 18 two-byte codes assigned characters instead of private use ones, swapping positions.
+_SWAPPED = {
+    **{0xE78D + i: code for i, code in enumerate((0xFE10, 0xFE12, 0xFE11, *range(0xFE13, 0xFE1A)))},
+    0xE81E: 0x9FB4,
+    0xE826: 0x9FB5,
+    0xE82B: 0x9FB6,
+    0xE82C: 0x9FB7,
+    0xE832: 0x9FB8,
+    0xE843: 0x9FB9,
+    0xE854: 0x9FBA,
+    0xE864: 0x9FBB,
+}
 # Six more were later given four-byte codes of Extension B; their two-byte codes are still met in old data.
 _EXTENSION_B = {
     0xE816: 0x20087,
@@ -77,7 +81,7 @@ class NameTooLongError(InputRefusedError):
 
 
 def encode_gb18030(text: str) -> bytes:
-    """Encode by GB 18030-2022, which Python's codec precedes; raise UnicodeEncodeError on a lone surrogate."""
+    """Encode by GB 18030-2022, newer than Python's codec; raise UnicodeEncodeError on a lone surrogate."""
     return text.translate(_TO_CODEC).encode("gb18030")
 
 
@@ -109,11 +113,8 @@ def split_name(name: str) -> tuple[bytes, bytes]:
     cut = _cut(name)
     first, second = encode_gb18030(name[:cut]), encode_gb18030(name[cut : cut + TAG_4E_BYTES + 1])
     if len(second) > TAG_4E_BYTES:
-        raise NameTooLongError("姓名超出芯片容量", expected=_TOO_LONG_EXPECTED, got=f"{len(name)}字")
+        raise NameTooLongError("姓名超出芯片容量", expected=NAME_ROOM, got=f"{len(name)}字")
     return first, second
-
-
-_TOO_LONG_EXPECTED = f"不超过{NAME_BYTES}字节（GB 18030，第30、31字节间不拆字）"
 
 
 def _cut(name: str) -> int:
@@ -161,7 +162,7 @@ def _byte_length(name: str) -> int:
 
 
 def _check_characters(name: str, column: str) -> Problem | None:
-    """Allow letters of any script and the marks that occur in names; digits, formulas, markup and blots fail."""
+    """Allow letters of any script and the marks that occur in names; digits, formulas and markup fail."""
     wrong = any(not (_is_letter(c) or c in _PUNCTUATION) for c in name)
     if wrong or not _is_letter(name[0]) or name[-1] in f"{SEPARATOR}-,":
         return Problem(column, "name_symbol", "只含文字和间隔号·", excerpt(name))
@@ -178,6 +179,11 @@ def _check_glyphs(name: str, glyphs: Glyphs | None, column: str) -> Problem | No
         return None
     codes = " ".join(f"{c}(U+{ord(c):04X})" for c in absent[:5])
     return Problem(column, "name_no_glyph", "字库中有的字", codes)
+
+
+def has_han(name: str) -> bool:
+    """Tell whether any character is a Chinese one; foreigners' names may have none (R-12)."""
+    return _ANY_HAN.search(name) is not None
 
 
 def mask_name(name: str) -> str:
