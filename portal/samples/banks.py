@@ -1,4 +1,4 @@
-"""The cast of the demo programme: the 18 banks of R-5, their delivery points, and three invented suppliers."""
+"""The cast of the demo: the 18 banks of R-5, their delivery points, and three invented suppliers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ _BANKS: Final = (
     ("CZB", "浙商银行佛山分行", "禅顺"),
 )
 
-_STREETS: Final = ("榕荫路", "稻香大道", "陶韵街", "荷塘中路", "秋枫路", "龙舟大道", "桑园西路", "云泉街", "锦鲤路")
+_STREETS: Final = (
+    "榕荫路", "稻香大道", "陶韵街", "荷塘中路", "秋枫路", "龙舟大道", "桑园西路", "云泉街", "锦鲤路",
+)  # fmt: skip
 
 
 def _point(bank_code: str, bank_name: str, letter: str, position: int, ordinal: int) -> PointSpec:
@@ -89,7 +91,7 @@ def _point(bank_code: str, bank_name: str, letter: str, position: int, ordinal: 
 
 
 def _points() -> dict[str, PointSpec]:
-    places = [(code, name, letter, n) for code, name, letters in _BANKS for n, letter in enumerate(letters, 1)]
+    places = [(code, name, at, n) for code, name, letters in _BANKS for n, at in enumerate(letters, 1)]
     points = (_point(*place, ordinal) for ordinal, place in enumerate(places))
     return {point.code: point for point in points}
 

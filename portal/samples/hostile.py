@@ -92,7 +92,7 @@ def _flipped_bit(parties: Parties) -> bytes:
 
 
 def _not_a_package(parties: Parties) -> bytes:
-    return b"%PDF-1.7 not a package\n" * 64
+    return b"%PDF-1.7 " + parties.head.package_number.encode() * 64
 
 
 def _wrong_recipient(parties: Parties) -> bytes:

@@ -16,20 +16,31 @@ _SURNAMES: Final = (
     "王赵孙徐朱马胡高彭吕魏蒋沈韩唐董袁于余杜戴夏石姚范方邹熊孟秦白江阎薛尹段雷侯龙史陶贺毛龚邵万钱严覃武甘"
 )
 _COMPOUND_SURNAMES: Final = ("欧阳", "司徒", "上官", "司马", "诸葛", "慕容")
-_MALE: Final = "伟强磊军洋勇杰涛明超刚平辉鹏华飞鑫波斌宇浩凯健俊帆旭宁龙林欢宏志文博轩子豪嘉泽锐铭晖柏桓峻邦炜锴"
-_FEMALE: Final = "芳娜敏静丽艳娟霞秀燕玲桂英兰萍红玉洁梅琳雪慧莹倩婷雯颖佳欣怡悦诗涵梦瑶思语晴彤蕾薇婉钰珊妍嫣"
+_MALE: Final = (
+    "伟强磊军洋勇杰涛明超刚平辉鹏华飞鑫波斌宇浩凯健俊帆旭宁龙林欢宏志文博轩子豪嘉泽锐铭晖柏桓峻邦炜锴"
+)
+_FEMALE: Final = (
+    "芳娜敏静丽艳娟霞秀燕玲桂英兰萍红玉洁梅琳雪慧莹倩婷雯颖佳欣怡悦诗涵梦瑶思语晴彤蕾薇婉钰珊妍嫣"
+)
 
 _WESTERN_MALE: Final = (
     "买买提", "艾尔肯", "吐尔逊", "玉素甫", "阿卜杜热伊木", "努尔兰", "叶尔江", "迪力夏提", "凯赛尔",
     "阿卜杜外力", "木合塔尔", "赛力克", "伊力哈木", "帕尔哈提",
 )  # fmt: skip
 _WESTERN_FEMALE: Final = (
-    "阿依古丽", "热孜婉古丽", "帕提古丽", "古丽娜尔", "阿依努尔", "米日古丽", "巴哈尔古丽", "玛依拉", "迪丽拜尔",
-)
+    "阿依古丽", "热孜婉古丽", "帕提古丽", "古丽娜尔", "阿依努尔",
+    "米日古丽", "巴哈尔古丽", "玛依拉", "迪丽拜尔",
+)  # fmt: skip
 
-_LATIN_MALE: Final = ("ALDEN", "BRAM", "CEDRIC", "DORIAN", "EMIL", "FELIX", "GIDEON", "HUGO", "IVOR", "JASPER")
+_LATIN_MALE: Final = (
+    "ALDEN", "BRAM", "CEDRIC", "DORIAN", "EMIL",
+    "FELIX", "GIDEON", "HUGO", "IVOR", "JASPER",
+)  # fmt: skip
 _LATIN_FEMALE: Final = ("ADELE", "BRIONY", "CELESTE", "DELIA", "ELOISE", "FREYA", "GRETA", "HELENA", "IONA")
-_LATIN_SYLLABLES: Final = ("BAR", "COL", "DEN", "FAL", "GRAN", "HOL", "KEN", "LAN", "MOR", "NOR", "PEL", "TRE")
+_LATIN_SYLLABLES: Final = (
+    "BAR", "COL", "DEN", "FAL", "GRAN", "HOL",
+    "KEN", "LAN", "MOR", "NOR", "PEL", "TRE",
+)  # fmt: skip
 _LATIN_ENDINGS: Final = ("WICK", "FORD", "STEAD", "MANN", "SEN", "OSKI", "ARD", "ETTI", "GREN", "HURST")
 
 
@@ -57,7 +68,10 @@ def latin_name(rng: random.Random, *, male: bool) -> str:
 
 
 _DISTRICT_WORDS: Final = ("禅城", "南海", "顺德", "三水", "高明")
-_FIRST_WORDS: Final = ("荷岭", "榕江", "稻丰", "云泉", "锦鲤", "桑基", "龙舟", "秋枫", "陶韵", "岭川", "汾澜", "皂幕")
+_FIRST_WORDS: Final = (
+    "荷岭", "榕江", "稻丰", "云泉", "锦鲤", "桑基",
+    "龙舟", "秋枫", "陶韵", "岭川", "汾澜", "皂幕",
+)  # fmt: skip
 _SECOND_WORDS: Final = ("恒盛", "启明", "众和", "德润", "嘉利", "宏远", "信达", "泰安", "广益", "新程")
 _TRADES: Final = ("陶瓷", "家具", "铝业", "电器", "纺织", "食品", "物流", "机械", "塑料", "照明", "建材")
 

@@ -1,4 +1,4 @@
-"""Numbers of invented people: valid, and unique because each index is mapped by a permutation, not by chance."""
+"""Numbers of invented people: valid, and unique because a permutation, not chance, maps each index."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ResidentNumbers:
 
 
 class NineNumbers:
-    """Permanent resident numbers of the new kind: 9, province, country, birth date, serial, check character."""
+    """Permanent resident numbers of the new kind: 9, province, country, birth date, serial, check."""
 
     def __init__(self, seed: str) -> None:
         self._spread = Spread.seeded(len(COUNTRIES) * _FOREIGN_DAYS * _SERIALS, f"nine:{seed}")
@@ -114,7 +114,7 @@ class NineNumbers:
 
 
 class OldPermanentNumbers:
-    """Permanent resident numbers of the old kind: country letters, area of issue, YYMMDD, serial, check digit."""
+    """Permanent resident numbers of the old kind: country letters, place of issue, YYMMDD, serial, check."""
 
     def __init__(self, seed: str) -> None:
         self._spread = Spread.seeded(len(COUNTRIES) * _FOREIGN_DAYS * 10, f"old:{seed}")

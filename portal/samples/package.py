@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -29,7 +29,8 @@ RECORDS: Final = "records.csv"
 PHOTO_FOLDER: Final = "photos"
 FORMAT: Final = "sscard-package"
 FORMAT_VERSION: Final = 1
-FAULT_RATE: Final = 0.02
+# One row in 40: so the 2,000 of the demo hold every fault.
+FAULT_RATE: Final = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,14 @@ def _drafts(order: SampleOrder, report: SampleReport) -> Iterator[Draft]:
     """Yield rows with photos, the chosen ones spoiled, and note each fault in the report."""
     rng = random.Random(f"faults:{order.seed}:{order.start}")
     plan, book = FaultPlan(order.fault_rate, rng), PhotoBook(order.seed)
-    previous: SamplePerson | None = None
+    scene = Scene(rng, order.banks, order.issue_date)
     for place, person in enumerate(order.people()):
-        draft = draft_of(person, place + 1, book.photo(person.index))
-        fault = plan.fault_for(place, person, first=previous is None)
+        draft = draft_of(person, place + 1, book.photo(person.index), scene)
+        fault = plan.fault_for(place, person, first=scene.previous is None)
         if fault is None:
-            previous = person
+            scene.previous = person
         else:
-            scene = Scene(rng, order.banks, order.issue_date, previous or person)
-            report.bad.append(spoil(fault, draft, place + 1, scene))
+            report.bad.append(spoil(fault, draft, place + 1))
         yield draft
 
 
@@ -169,7 +169,12 @@ def make_package(
 
 
 def seal_into(
-    plain: BinaryIO, target: BinaryIO, head: PackageHead, *, sender_key: Sm2PrivateKey, recipient_key: Sm2PublicKey
+    plain: BinaryIO,
+    target: BinaryIO,
+    head: PackageHead,
+    *,
+    sender_key: Sm2PrivateKey,
+    recipient_key: Sm2PublicKey,
 ) -> None:
     """Seal what `plain` holds from its current place on."""
     seal_package(

@@ -34,12 +34,13 @@ PEOPLE_PER_EMPLOYER: Final = 40
 
 
 class DocumentType(StrEnum):
-    """AAC058, the document behind AAC002 (the code list is ours: **assumption**)."""
+    """AAC058, the document behind AAC002 (the code list is an assumption)."""
 
     RESIDENT = "01"
-    COMPATRIOT = "04"
     PERMANENT_RESIDENT = "07"
     PASSPORT = "08"
+    WORK_PERMIT = "11"
+    COMPATRIOT = "16"
 
 
 MALE, FEMALE = "1", "2"  # GB/T 2261.1
@@ -112,7 +113,8 @@ class _Registry:
         elif lot < 0.993:
             identity, document = self._old.at(index), DocumentType.PERMANENT_RESIDENT
         else:
-            identity, document = self._passport.at(index), DocumentType.PASSPORT
+            identity = self._passport.at(index)
+            document = DocumentType.WORK_PERMIT if lot < 0.997 else DocumentType.PASSPORT
         return identity, latin_name(rng, male=identity.male), OTHER_ETHNICITY, document
 
 
