@@ -1,0 +1,54 @@
+"""Why the key store refuses: one class, one stable code for each reason."""
+
+from __future__ import annotations
+
+from portal.core.errors import ConflictError, InputRefusedError, PortalError
+
+
+class KeyMissingError(PortalError):
+    """No key of this name was ever here, or its file was lost."""
+
+    code = "key_missing"
+
+
+class KeyDestroyedError(PortalError):
+    """The key was destroyed on purpose; what it sealed is gone."""
+
+    code = "key_destroyed"
+
+
+class KeyExistsError(ConflictError):
+    """A key of this name and version is here already; keys are never replaced."""
+
+    code = "key_exists"
+
+
+class KeyUnreadableError(PortalError):
+    """A key file is cut, changed, renamed or wrapped by another KEK."""
+
+    code = "key_unreadable"
+
+
+class ForeignKekError(PortalError):
+    """The store was made under another key-encryption key."""
+
+    code = "foreign_kek"
+
+
+class CheckValueError(InputRefusedError):
+    """The components do not give the key with the announced check value."""
+
+    code = "check_value"
+
+
+class TestKeyRefusedError(PortalError):
+    """A test key, or a publicly known one, where real cards are made."""
+
+    __test__ = False  # not a test case, in spite of its name
+    code = "test_key_refused"
+
+
+class KeyPermissionError(PortalError):
+    """A key file or its directory is open to others, or belongs to somebody else."""
+
+    code = "key_permission"
