@@ -1,0 +1,1 @@
+"""What every API view shares: bearer tokens, keyset pages and problem details (RFC 9457)."""

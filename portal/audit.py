@@ -1,0 +1,165 @@
+"""The audit: every change writes its entry in the same transaction, chained by SM3.
+
+Entries are collected while the unit of work runs and written last, just before the commit, under one
+advisory lock. Row locks are therefore always taken before the chain's lock (no deadlock), and the
+chain is held only for one INSERT and the commit, so bulk work does not queue behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connection, models, transaction
+from django.utils import timezone
+
+from portal.core.crypto import sm3
+from portal.models import AuditEntry, User
+
+CHAIN_LOCK = 0x415544  # "AUD"
+GENESIS = bytes(32)
+client_address: ContextVar[str] = ContextVar("client_address", default="")
+_current: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
+
+
+@dataclass
+class Event:
+    """An audit entry before it has its place in the chain."""
+
+    action: str
+    actor: User | None
+    subject: models.Model | None
+    details: dict[str, Any]
+    result: str
+    at: datetime
+
+
+@dataclass
+class UnitOfWork:
+    """What one service call has done so far; written to the chain when the outermost call ends."""
+
+    actor: User | None
+    events: list[Event] = field(default_factory=list)
+
+    def record(
+        self, action: str, subject: models.Model | None = None, *, result: str = "done", **details: Any
+    ) -> None:
+        """Add an event; `details` must be JSON and free of personal data (pseudonyms only, §4)."""
+        self.events.append(Event(action, self.actor, subject, details, result, timezone.now()))
+
+
+@contextmanager
+def unit_of_work(actor: User | None) -> Iterator[UnitOfWork]:
+    """Run a service's changes in one transaction and write its audit entries at the end of it.
+
+    Nested calls join the outermost one, so one verb that calls others still commits once.
+    """
+    outer = _current.get()
+    if outer is not None:
+        inner = UnitOfWork(actor)
+        with transaction.atomic():
+            yield inner
+        outer.events.extend(inner.events)
+        return
+    work = UnitOfWork(actor)
+    token = _current.set(work)
+    try:
+        with transaction.atomic():
+            yield work
+            _append(work.events)
+    finally:
+        _current.reset(token)
+
+
+def record_alone(
+    action: str, *, actor: User | None, subject: models.Model | None = None, result: str = "refused", **details: Any
+) -> None:
+    """Write an event that must stay although the action itself was refused and rolled back."""
+    with unit_of_work(actor) as work:
+        work.record(action, subject, result=result, **details)
+
+
+def _append(events: list[Event]) -> None:
+    if not events:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+    last = AuditEntry.objects.order_by("-position").values_list("position", "digest").first()
+    position, previous = (last[0], bytes(last[1])) if last else (0, GENESIS)
+    entries = []
+    for event in events:
+        position += 1
+        entry = _entry(event, position, previous)
+        previous = bytes(entry.digest)
+        entries.append(entry)
+    AuditEntry.objects.bulk_create(entries)
+
+
+def _entry(event: Event, position: int, previous: bytes) -> AuditEntry:
+    actor, subject = event.actor, event.subject
+    entry = AuditEntry(
+        position=position,
+        at=event.at,
+        actor_id=actor.pk if actor else None,
+        actor_name=actor.username if actor else "system",
+        organisation_code=actor.organisation.code if actor and actor.organisation else "",
+        address=client_address.get(),
+        action=event.action,
+        object_type=subject._meta.label_lower if subject else "",
+        object_id=str(subject.pk) if subject else "",
+        object_label=str(subject)[:200] if subject else "",
+        details=event.details,
+        result=event.result,
+        previous_digest=previous,
+    )
+    entry.digest = sm3(previous + canonical(entry))
+    return entry
+
+
+def canonical(entry: AuditEntry) -> bytes:
+    """Serialise what the digest covers: every column but the digests, as sorted compact JSON in UTF-8."""
+    covered: Mapping[str, Any] = {
+        "position": entry.position,
+        "at": entry.at.astimezone(UTC).isoformat(),
+        "actor_id": entry.actor_id,
+        "actor_name": entry.actor_name,
+        "organisation_code": entry.organisation_code,
+        "address": entry.address,
+        "action": entry.action,
+        "object_type": entry.object_type,
+        "object_id": entry.object_id,
+        "object_label": entry.object_label,
+        "details": entry.details,
+        "result": entry.result,
+    }
+    return json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class ChainFault:
+    """The first entry at which the chain no longer holds, and why."""
+
+    position: int
+    reason: str
+
+
+def verify_chain(start: int = 1) -> tuple[int, ChainFault | None]:
+    """Walk the chain from `start`; return how many entries hold and the first fault, if any."""
+    previous, expected = GENESIS, start
+    if start > 1:
+        previous = bytes(AuditEntry.objects.values_list("digest", flat=True).get(position=start - 1))
+    entries = AuditEntry.objects.filter(position__gte=start).order_by("position")
+    for checked, entry in enumerate(entries.iterator(chunk_size=5000)):
+        if entry.position != expected:
+            return checked, ChainFault(expected, "missing")
+        if bytes(entry.previous_digest) != previous:
+            return checked, ChainFault(entry.position, "reordered")
+        if bytes(entry.digest) != sm3(previous + canonical(entry)):
+            return checked, ChainFault(entry.position, "changed")
+        previous, expected = bytes(entry.digest), expected + 1
+    return expected - start, None

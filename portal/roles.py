@@ -1,0 +1,182 @@
+"""What each role may do: one reviewed table, one backend that answers from it, one check for services.
+
+Roles stand in code, not in editable groups: who may approve, sign or unmask is changed by review and
+shows in the history. The three administrators exclude each other by a database constraint on User.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.db import models
+
+from portal.choices import Role
+from portal.core.errors import PermissionRefusedError, SamePersonError
+from portal.models import User
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+
+_ORDERS_READ = frozenset(
+    f"orders.view_{model}"
+    for model in (
+        "contract bankprofile deliverypoint package cardholderrecord order supplierchoice workcalendarday".split()
+    )
+)
+_PRODUCTION_READ = frozenset(
+    f"production.view_{model}"
+    for model in (
+        "rostermember batch workplan batchitem card machinefile unknowndecision carton delivery receipt returnfile "
+        "stocklocation stocklot stockmovement stockrequest destructioncertificate".split()
+    )
+)
+_QUALITY_READ = frozenset(f"quality.view_{model}" for model in "defectcode defect inspection hold".split())
+_BILLING_READ = frozenset(f"billing.view_{model}" for model in "settlementperiod statement statementline".split())
+_STATIONS_READ = frozenset({"stations.view_station"})
+_PURCHASER_READ = (
+    _ORDERS_READ | _PRODUCTION_READ | _QUALITY_READ | _BILLING_READ | _STATIONS_READ | {"portal.view_organisation"}
+)
+_SUPPLIER_READ = (
+    frozenset(
+        f"orders.view_{model}" for model in "contract bankprofile deliverypoint order workcalendarday".split()
+    )
+    | _PRODUCTION_READ
+    | _QUALITY_READ
+    | _BILLING_READ
+    | _STATIONS_READ
+)
+
+PERMISSIONS: Mapping[str, frozenset[str]] = {
+    Role.PURCHASER_CLERK: _PURCHASER_READ
+    | {
+        "orders.receive_package",
+        "orders.correct_record",
+        "orders.match_records",
+        "orders.create_order",
+        "orders.unmask_record",
+        "orders.view_accountfile",
+        "production.send_return_file",
+        "production.destroy_batch",
+        "billing.draft_statement",
+        "portal.view_task",
+    },
+    Role.PURCHASER_APPROVER: _PURCHASER_READ
+    | {
+        "orders.edit_calendar",
+        "orders.unmask_record",
+        "orders.view_accountfile",
+        "production.approve_plan",
+        "quality.release_hold",
+        "billing.draft_statement",
+        "portal.view_task",
+    },
+    Role.SUPPLIER_PLANNER: _SUPPLIER_READ
+    | {"production.plan_batch", "production.propose_plan", "production.manage_roster"},
+    Role.SUPPLIER_OPERATOR: _SUPPLIER_READ
+    | {
+        "production.prepare_batch",
+        "production.run_batch",
+        "production.close_batch",
+        "production.pack_batch",
+        "production.dispatch_batch",
+        "production.decide_unknown",
+        "portal.view_task",
+    },
+    Role.SUPPLIER_QUALITY: _SUPPLIER_READ
+    | {
+        "quality.inspect_batch",
+        "quality.record_defect",
+        "quality.place_hold",
+        "production.decide_unknown",
+        "portal.view_task",
+    },
+    Role.WAREHOUSE_KEEPER: _SUPPLIER_READ
+    | {"production.receive_stock", "production.request_stock", "production.decide_stock"},
+    Role.BANK_CLERK: frozenset(
+        f"orders.view_{model}"
+        for model in "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord workcalendarday".split()
+    )
+    | frozenset(f"production.view_{model}" for model in "delivery carton receipt".split())
+    | {
+        "orders.upload_accounts",
+        "orders.choose_supplier",
+        "production.download_list",
+        "production.sign_delivery",
+    },
+    Role.COUNTER_OPERATOR: _STATIONS_READ,
+    Role.COUNTER_SUPERVISOR: _STATIONS_READ,
+    Role.SYSTEM_ADMINISTRATOR: frozenset(
+        {
+            "portal.view_user",
+            "portal.add_user",
+            "portal.change_user",
+            "portal.view_organisation",
+            "portal.add_organisation",
+            "portal.change_organisation",
+            "portal.view_task",
+            "portal.retry_task",
+            "stations.view_station",
+            "stations.add_station",
+            "stations.change_station",
+        }
+    ),
+    Role.SECURITY_ADMINISTRATOR: frozenset(
+        {
+            "portal.view_user",
+            "portal.view_organisation",
+            "portal.view_apitoken",
+            "portal.add_apitoken",
+            "portal.revoke_apitoken",
+            "orders.view_senderkey",
+            "orders.add_senderkey",
+            "orders.revoke_senderkey",
+        }
+    ),
+    Role.AUDITOR: frozenset({"portal.view_auditentry", "portal.view_user", "portal.view_organisation"}),
+}
+
+
+class RoleBackend(ModelBackend):
+    """Sign in by password; permissions come from the roles table only."""
+
+    def get_all_permissions(
+        self, user_obj: AbstractBaseUser | AnonymousUser, obj: models.Model | None = None
+    ) -> set[str]:
+        """Return every permission of the user's roles; nothing for inactive users and for single objects."""
+        if not isinstance(user_obj, User) or not user_obj.is_active or obj is not None:
+            return set()
+        return set().union(*(PERMISSIONS.get(role, frozenset()) for role in user_obj.roles))
+
+    def has_perm(
+        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: models.Model | None = None
+    ) -> bool:
+        """Say whether one of the user's roles carries the permission."""
+        if not isinstance(user_obj, User) or not user_obj.is_active:
+            return False
+        return any(perm in PERMISSIONS.get(role, frozenset()) for role in user_obj.roles)
+
+    def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
+        """Say whether any permission lies in the app."""
+        return any(name.startswith(f"{app_label}.") for name in self.get_all_permissions(user_obj))
+
+
+def require(actor: User, permission: str, row: models.Model | None = None) -> None:
+    """Refuse unless the actor's roles carry `permission` and the row is visible to the actor's organisation.
+
+    Every service calls it first, so that admin, API, commands and jobs refuse alike.
+    """
+    if actor.is_system:
+        return
+    if not actor.has_perm(permission):
+        raise PermissionRefusedError("您的角色没有此项权限", expected=permission, got="、".join(actor.roles))
+    if row is not None and not type(row)._default_manager.all().visible_to(actor).filter(pk=row.pk).exists():  # type: ignore[attr-defined]
+        raise PermissionRefusedError("该数据不属于您的单位")
+
+
+def require_second_person(first: User | None, second: User) -> None:
+    """Refuse when the second of two people is the first again (architecture §3)."""
+    if first is not None and first.pk == second.pk:
+        raise SamePersonError("须由另一人办理：同一用户不能既提出又复核")

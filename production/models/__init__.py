@@ -1,0 +1,26 @@
+"""Models of the production app: stock, batches, cards, packing, delivery and destruction."""
+
+from production.models.batches import Batch, BatchItem, RosterMember, WorkPlan
+from production.models.cards import Card, MachineFile, UnknownDecision
+from production.models.delivery import Carton, Delivery, Receipt, ReturnFile
+from production.models.destruction import DestructionCertificate
+from production.models.stock import StockLocation, StockLot, StockMovement, StockRequest
+
+__all__ = [
+    "Batch",
+    "BatchItem",
+    "Card",
+    "Carton",
+    "Delivery",
+    "DestructionCertificate",
+    "MachineFile",
+    "Receipt",
+    "ReturnFile",
+    "RosterMember",
+    "StockLocation",
+    "StockLot",
+    "StockMovement",
+    "StockRequest",
+    "UnknownDecision",
+    "WorkPlan",
+]
