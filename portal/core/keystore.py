@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from portal.core.crypto import (
 )
 from portal.core.errors import InputRefusedError
 from portal.core.key_files import private_directory, publish, read_private, shred
+from portal.core.key_records import KeyPurpose, MasterKey, Tombstone
 from portal.core.key_refusals import (
     CheckValueError,
     ForeignKekError,
@@ -83,38 +83,6 @@ _PUBLIC_KEYS = frozenset(
 )
 
 
-class KeyPurpose(StrEnum):
-    """What a key is for; bound into its file, so a key never serves another purpose."""
-
-    PACKAGE = "package"
-    ACCOUNT_FILE = "account_file"
-    BATCH = "batch"
-    INDEX = "index"
-    SM2_PRIVATE = "sm2_private"
-    CARD_MASTER = "card_master"
-    TEST_MASTER = "test_master"
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What stays of a destroyed key, for the certificate of destruction."""
-
-    key_digest: str
-    purpose: KeyPurpose
-    label: str
-    destroyed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class MasterKey:
-    """A card master key as people may see it."""
-
-    name: str
-    version: int
-    check_value: str
-    test: bool
-
-
 @dataclass(frozen=True, slots=True)
 class _Entry:
     purpose: KeyPurpose
@@ -131,7 +99,7 @@ class _Opened:
     tombstone: str
 
     def is_alive(self) -> bool:
-        # Two bare stat calls: this runs for every field, in every process, to notice destruction by any other.
+        # Two bare stat calls: runs for every field to notice destruction by another process.
         return os.path.exists(self.path) and not os.path.exists(self.tombstone)  # noqa: PTH110
 
 
