@@ -62,7 +62,9 @@ _ANY_HAN = re.compile(f"[{_HAN}]")
 _PLAIN_HAN = re.compile("[\u4e00-\u9fa5]{1,25}")
 _HAN_DOT = re.compile(f"(?<=[{_HAN}]) ?\\. ?(?=[{_HAN}])")
 _HAN_SPACE = re.compile(f"(?<=[{_HAN}{SEPARATOR}]) (?=[{_HAN}{SEPARATOR}])")
-_PUNCTUATION = frozenset(f"{SEPARATOR} -'.,\u2019")
+_SPACES = re.compile("[ \u00a0\u2000-\u200a\u202f\u205f]+")
+_HAN_PUNCTUATION = frozenset(f"{SEPARATOR} -'\u2019")
+_LATIN_PUNCTUATION = _HAN_PUNCTUATION | frozenset(".,")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -99,7 +101,7 @@ def normalise_name(name: str) -> str:
     if _PLAIN_HAN.fullmatch(name):
         return name
     text = unicodedata.normalize("NFC", name.translate(_NORMAL))
-    text = " ".join(text.split())
+    text = _SPACES.sub(" ", text).strip(" ")
     if _ANY_HAN.search(text):
         text = _HAN_SPACE.sub("", _HAN_DOT.sub(SEPARATOR, text))
     return text
@@ -163,7 +165,8 @@ def _byte_length(name: str) -> int:
 
 def _check_characters(name: str, column: str) -> Problem | None:
     """Allow letters of any script and the marks that occur in names; digits, formulas and markup fail."""
-    wrong = any(not (_is_letter(c) or c in _PUNCTUATION) for c in name)
+    allowed = _HAN_PUNCTUATION if has_han(name) else _LATIN_PUNCTUATION
+    wrong = SEPARATOR * 2 in name or any(not (_is_letter(c) or c in allowed) for c in name)
     if wrong or not _is_letter(name[0]) or name[-1] in f"{SEPARATOR}-,":
         return Problem(column, "name_symbol", "只含文字和间隔号·", excerpt(name))
     return None
