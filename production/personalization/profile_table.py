@@ -58,6 +58,11 @@ class Table:
         """Return an array of tables, empty when absent."""
         return list(self._take(key, list, []))
 
+    def table(self, key: str) -> Mapping[str, Any]:
+        """Return a nested table."""
+        found: Mapping[str, Any] = self._take(key, dict, _REQUIRED)
+        return found
+
     def _take(self, key: str, kind: type | tuple[type, ...], default: object) -> Any:
         self._asked.add(key)
         value = self._raw.get(key, default)
