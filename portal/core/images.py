@@ -84,7 +84,8 @@ def _ground(small: np.ndarray) -> int:
     """Return the darkest channel mean of the two upper corners, a tenth of the width each."""
     side = max(1, small.shape[1] // 10)
     corners = (small[:side, :side], small[:side, -side:])
-    return min(int(corner.reshape(-1, 3).mean(axis=0).min()) for corner in corners)
+    # A plain sum costs half of `mean`, and this runs for every photo.
+    return min(int(np.add.reduce(corner, axis=(0, 1), dtype=np.int64).min()) // side**2 for corner in corners)
 
 
 def _damaged(column: str, got: str) -> Problem:
