@@ -82,7 +82,7 @@ def _check_pixels(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
 
 def _ground(small: np.ndarray) -> int:
     """Return the darkest channel mean of the two upper corners, a tenth of the width each."""
-    side = max(1, small.shape[1] // 10)
+    side: int = max(1, small.shape[1] // 10)
     corners = (small[:side, :side], small[:side, -side:])
     # A plain sum costs half of `mean`, and this runs for every photo.
     return min(int(np.add.reduce(corner, axis=(0, 1), dtype=np.int64).min()) // side**2 for corner in corners)
