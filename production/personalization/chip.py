@@ -1,4 +1,4 @@
-"""Chip content of one card: built from the holder by the profile, read back, and compared value by value (R-18)."""
+"""Chip content of one card: built from the holder, read back, compared value by value (R-18)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from portal.core.errors import InputRefusedError
-from portal.core.names import decode_gb18030, encode_gb18030
+from portal.core.names import decode_gb18030, encode_gb18030, split_name
 from production.personalization.holder import CardHolder
 from production.personalization.profile import CardProfile, Field
 from production.personalization.tlv import (
@@ -37,7 +37,7 @@ class ChipContent:
     files: Mapping[str, bytes] = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        """Return the compact form: magic, profile code, then path and content of each file, all length-prefixed."""
+        """Return the compact form: magic, profile code, path and content of each file, length-prefixed."""
         parts = [_MAGIC, _short(self.profile_code), bytes((len(self.files),))]
         for path, content in self.files.items():
             parts += (_short(path), struct.pack(">H", len(content)), content)
@@ -76,12 +76,14 @@ class ChipValues:
     by_source: Mapping[str, str] = field(repr=False)
 
     def summary(self, *, reset: bytes = b"", terminal: str = "", device: str = "") -> str:
-        """Return the line of `iReadCardBas`: eleven values, each followed by `|`; `reset` are the historical bytes."""
+        """Return the line of `iReadCardBas`: eleven values, each with `|`; `reset` is the ATR's history."""
         identifier = self.by_source.get("card_identifier", "")
         named = [self.by_source.get(key, "") for key in ("number", "card_number")]
         dates = [self.by_source.get(key, "") for key in ("spec_version", "issue_on", "expires_on")]
         name, history = self.by_source.get("name", ""), reset.hex().upper()
-        return "".join(f"{v}|" for v in [identifier[:6], *named, identifier, name, history, *dates, terminal, device])
+        return "".join(
+            f"{v}|" for v in [identifier[:6], *named, identifier, name, history, *dates, terminal, device]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +97,25 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
-    offset: int
-    field: Field
-
-
-@dataclass(frozen=True, slots=True)
 class _FilePlan:
     """A file's initial content and where the holder's values go: lengths are fixed, so only slices change."""
 
     path: str
     initial: bytes
-    slots: tuple[_Slot, ...]
+    slots: tuple[tuple[int, Field], ...]
 
 
 def build_chip(holder: CardHolder, profile: CardProfile, card_identifier: bytes) -> ChipContent:
-    """Write the holder's values into the profile's files; raise ChipContentError naming the tag that does not fit."""
-    values = {**holder.chip_values(), "card_identifier": card_identifier}
+    """Write the holder's values into the profile's files; raise ChipContentError naming the tag."""
+    texts = _texts(holder, profile, card_identifier)
+    parts = dict(zip(_NAME_PARTS, split_name(holder.name), strict=True))
     files: dict[str, bytes] = {}
     for plan in _plans(profile):
         content = bytearray(plan.initial)
-        for slot in plan.slots:
-            length = slot.field.length
-            content[slot.offset : slot.offset + length] = _encode(plan.path, slot.field, values[slot.field.source])
+        for offset, f in plan.slots:
+            part = parts.get(f.source)
+            value = _encode(plan.path, f, texts[f.source]) if part is None else _fill(plan.path, f, part)
+            content[offset : offset + f.length] = value
         files[plan.path] = bytes(content)
     return ChipContent(profile.code, files)
 
@@ -139,35 +137,35 @@ def compare(
 ) -> list[Difference]:
     """Decode what was read and compare its values with the record's; an empty list means they agree (R-18).
 
-    A file that cannot be decoded is a difference, not an error. Values are compared after decoding, so another
-    valid padding or cut of the name is no difference, while a stray value in a field meant to be empty is one.
+    A file that cannot be decoded is a difference, not an error. Values are compared after decoding, so
+    another valid padding or cut of the name is no difference, while a stray value in a field meant to
+    be empty is one.
     """
-    wanted = _expected_values(expected, profile, card_identifier)
-    got: dict[str, str] = {}
+    texts = _texts(expected, profile, card_identifier)
     found: list[Difference] = []
     for path, file in profile.files():
         try:
-            got.update(_decode_file(path, file.fields, readback.get(path, b"")))
+            got = dict(_decode_file(path, file.fields, readback.get(path, b"")))
         except TlvError as exc:
             found.append(Difference(path, file.title, "可以解码", str(exc)))
-            wanted = {key: row for key, row in wanted.items() if not key.startswith(f"{path}/")}
-    _join_name(got, profile)
-    for path, (title, value) in wanted.items():
-        if got.get(path, "") != value:
-            found.append(Difference(path, title, value, got.get(path, "")))
+            continue
+        _join_name(got, profile)
+        found += _differences(_tags(profile)[path], texts, got)
     return found
 
 
-def _expected_values(holder: CardHolder, profile: CardProfile, identifier: bytes) -> dict[str, tuple[str, str]]:
-    """Return title and text of every tag, decoded from what would be written, with the whole name under its first."""
-    content = build_chip(holder, profile, identifier)
-    wanted: dict[str, str] = {}
-    titles: dict[str, str] = {}
-    for path, file in profile.files():
-        wanted.update(_decode_file(path, file.fields, content.files.get(path, b"")))
-        titles.update((key, field.title) for key, field in _walk(path, file.fields))
-    _join_name(wanted, profile)
-    return {key: (titles[key], value) for key, value in wanted.items()}
+def _differences(
+    tags: Mapping[str, Field], texts: Mapping[str, str], got: Mapping[str, str]
+) -> Iterator[Difference]:
+    for key, f in tags.items():
+        wanted = _allowed(f, texts.get(f.source, ""))
+        if got.get(key, "") != wanted:
+            yield Difference(key, f.title, wanted, got.get(key, ""))
+
+
+def _texts(holder: CardHolder, profile: CardProfile, identifier: bytes) -> dict[str, str]:
+    own = {"card_identifier": identifier.hex().upper(), "spec_version": profile.spec_version}
+    return {**holder.texts(), **own}
 
 
 def _join_name(values: dict[str, str], profile: CardProfile) -> None:
@@ -186,45 +184,55 @@ def _by_source(values: Mapping[str, str], profile: CardProfile) -> dict[str, str
 
 
 @functools.lru_cache(maxsize=8)
+def _tags(profile: CardProfile) -> Mapping[str, Mapping[str, Field]]:
+    """Map each file's path to its tags, nested ones included."""
+    return {path: dict(_walk(path, file.fields)) for path, file in profile.files()}
+
+
+@functools.lru_cache(maxsize=8)
 def _source_paths(profile: CardProfile) -> Mapping[str, str]:
-    """Map each source to its tag's path; the fixed version text is under `spec_version`."""
-    paths = {f.source: key for path, file in profile.files() for key, f in _walk(path, file.fields) if f.source}
-    for path, file in profile.files():
-        paths.update({"spec_version": key for key, f in _walk(path, file.fields) if f.title == "规范版本"})
-    return paths
+    """Map each source to its tag's path."""
+    return {f.source: key for tags in _tags(profile).values() for key, f in tags.items() if f.source}
 
 
 @functools.lru_cache(maxsize=8)
 def _plans(profile: CardProfile) -> tuple[_FilePlan, ...]:
     plans = []
     for path, file in profile.files():
-        if not file.fields:
-            continue
         content, slots = bytearray(), []
         for f in file.fields:
             if f.source:
-                slots.append(_Slot(len(content) + 2, f))
+                slots.append((len(content) + 2, f))
             content += encode_record(f.tag, f.initial())
-        plans.append(_FilePlan(path, bytes(content), tuple(slots)))
+        if content:
+            plans.append(_FilePlan(path, bytes(content), tuple(slots)))
     return tuple(plans)
 
 
-def _encode(path: str, f: Field, value: str | bytes) -> bytes:
-    if isinstance(value, bytes):
-        if len(value) > f.length or (f.kind == "hx" and len(value) != f.length):
-            raise _misfit(path, f, f"{len(value)} 字节")
-        return value.ljust(f.length, b"\x00")
-    if not value:
+def _encode(path: str, f: Field, text: str) -> bytes:
+    if not text:
         return f.initial()
-    text = _cut(value, f.length) if f.overlong == "cut" else value
     try:
-        return encode_value(f.kind, text, f.length)
+        return encode_value(f.kind, _allowed(f, text), f.length)
     except TlvError as exc:
-        raise ChipContentError(exc.message, where=f"{path}/{f.tag:02X}", expected=exc.expected, got=exc.got) from None
+        raise ChipContentError(
+            exc.message, where=f"{path}/{f.tag:02X}", expected=exc.expected, got=exc.got
+        ) from None
 
 
-def _misfit(path: str, f: Field, got: str) -> ChipContentError:
-    return ChipContentError("值的长度不符", where=f"{path}/{f.tag:02X}", expected=f"{f.length} 字节", got=got)
+def _fill(path: str, f: Field, part: bytes) -> bytes:
+    """Pad one part of the name, already coded without a split character."""
+    if len(part) > f.length:
+        where = f"{path}/{f.tag:02X}"
+        raise ChipContentError(
+            "姓名过长", where=where, expected=f"不超过 {f.length} 字节", got=f"{len(part)} 字节"
+        )
+    return part.ljust(f.length, b"\x00")
+
+
+def _allowed(f: Field, text: str) -> str:
+    """Return the text as the field may hold it: cut only where the profile says so."""
+    return _cut(text, f.length) if f.overlong == "cut" else text
 
 
 def _cut(text: str, length: int) -> str:

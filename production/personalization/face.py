@@ -1,8 +1,8 @@
 """Card faces: one renderer per template and process, a picture per card in a few milliseconds (R-17, P3).
 
-The ground with its fixed labels is painted once; per card only the photo and the values are pasted. JPEG encoding by
-Pillow (libjpeg-turbo) writes the density itself; PNG uses the "up" filter and ISA-L's level 1, twenty times
-faster than Pillow's default.
+The ground with its fixed labels is painted once; per card only the photo and the values are pasted. Pillow
+(libjpeg-turbo) writes JPEG with its density; PNG uses the "up" filter and ISA-L's level 1, twenty times faster
+than Pillow's default.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FaceValues:
 
 
 class FaceRenderer:
-    """Draw the faces of one template; keeps painted ground and glyphs, so make one per process and use it on."""
+    """Draw the faces of one template; keep one per process, as it holds painted ground and glyphs."""
 
     def __init__(self, template: FaceTemplate, fonts: Fonts, *, dpi: int = PRINT_DPI) -> None:
         self.template, self.dpi = template, dpi
@@ -85,7 +85,7 @@ class FaceRenderer:
         self._photo_at, self._photo_size = (left, top), (right - left, bottom - top)
 
     def render(self, values: FaceValues, photo_jpeg: bytes, *, quality: int = JPEG_QUALITY) -> bytes:
-        """Return the back as JPEG with its density; raise GlyphMissingError, FaceTextError or PhotoRefusedError."""
+        """Return the back as JPEG with density; raise GlyphMissingError, FaceTextError, PhotoRefusedError."""
         return self._jpeg(self.compose(values, photo_jpeg), quality)
 
     def render_png(self, values: FaceValues, photo_jpeg: bytes) -> bytes:
@@ -150,11 +150,13 @@ def decode_photo(jpeg: bytes) -> np.ndarray:
             return pixel_rows
     except ValueError:
         raise PhotoRefusedError("照片已损坏或不是 JPEG", got=f"{len(jpeg)} 字节") from None
-    raise PhotoRefusedError("照片像素过多", expected=f"不超过 {MAX_PHOTO_PIXELS} 像素", got=f"{width}×{height}")
+    raise PhotoRefusedError(
+        "照片像素过多", expected=f"不超过 {MAX_PHOTO_PIXELS} 像素", got=f"{width}×{height}"
+    )
 
 
 def centre_crop(width: int, height: int, target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centred part of a photo with the target's proportions, so that no face is stretched."""
+    """Return the largest centred part with the target's proportions, so that no face is stretched."""
     keep_width = min(float(width), height * target[0] / target[1])
     keep_height = min(float(height), width * target[1] / target[0])
     left, top = (width - keep_width) / 2, (height - keep_height) / 2

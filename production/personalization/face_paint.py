@@ -18,37 +18,43 @@ def paint_ground(template: FaceTemplate, side: Side, dpi: int, *, preview: bool 
     draw = ImageDraw.Draw(image)
     for shape in side.shapes:
         if preview or not shape.preview:
-            _PAINTERS[shape.kind](image, draw, shape, dpi * _SCALE / MM_PER_INCH)
+            _PAINTERS[shape.kind](draw, shape, dpi * _SCALE / MM_PER_INCH)
     return image.reduce(_SCALE)
 
 
-def _ground(image: Image.Image, draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
-    last = image.height - 1
-    for y in range(image.height):
-        mix = [round(a + (b - a) * y / last) for a, b in zip(shape.colour, shape.to, strict=True)]
-        draw.line((0, y, image.width, y), fill=(mix[0], mix[1], mix[2]))
-
-
-def _waves(image: Image.Image, draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+def _ground(draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
     area = shape.area
+    rows = round(area.height * scale)
+    for y in range(rows + 1):
+        red, green, blue = (
+            round(a + (b - a) * y / rows) for a, b in zip(shape.colour, shape.to, strict=True)
+        )
+        draw.line((0, y, area.width * scale, y), fill=(red, green, blue))
+
+
+def _waves(draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+    area = shape.area
+    steps = [area.x + step / 4 for step in range(int(area.width * 4) + 2)]
     for row in range(shape.count):
-        phase = row * 2 * math.pi / (shape.count * 2)
-        points = [
-            (x * scale, (area.y + area.height * (0.5 + 0.45 * math.sin(x / 13 + phase) * math.cos(x / 41 + phase))) * scale)
-            for x in (area.x + step * 0.25 for step in range(int(area.width * 4) + 2))
-        ]
+        phase = row * math.pi / shape.count
+        points = [(x * scale, (area.y + area.height * _swing(x, phase)) * scale) for x in steps]
         draw.line(points, fill=shape.colour, width=max(1, round(shape.stroke * scale)), joint="curve")
 
 
-def _bar(image: Image.Image, draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+def _swing(x: float, phase: float) -> float:
+    """Return the height of a wave at x millimetres, between 0 and 1."""
+    return 0.5 + 0.45 * math.sin(x / 13 + phase) * math.cos(x / 41 + phase)
+
+
+def _bar(draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
     draw.rectangle(_box(shape, scale), fill=shape.colour)
 
 
-def _rounded(image: Image.Image, draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+def _rounded(draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
     draw.rounded_rectangle(_box(shape, scale), radius=shape.radius * scale, fill=shape.colour)
 
 
-def _ring(image: Image.Image, draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
+def _ring(draw: ImageDraw.ImageDraw, shape: Shape, scale: float) -> None:
     draw.ellipse(_box(shape, scale), outline=shape.colour, width=max(1, round(shape.stroke * scale)))
 
 

@@ -16,7 +16,9 @@ from typing import Any
 from portal.core.errors import PortalError
 from production.personalization.profile_table import Table, take
 
-VALUE_KEYS = frozenset({"name", "number", "card_number", "issue_month", "issuer", "bank_account", "bank_name"})
+VALUE_KEYS = frozenset(
+    {"name", "number", "card_number", "issue_month", "issuer", "bank_account", "bank_name"}
+)
 SHAPES = frozenset({"ground", "waves", "bar", "box", "ring"})
 MM_PER_INCH = 25.4
 _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -69,7 +71,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A text that differs from card to card, and the room it has: one line, or two where it must shrink too far."""
+    """A text that differs from card to card, and its room: one line, or two of smaller letters."""
 
     key: str
     area: Area
@@ -159,12 +161,10 @@ def _side(row: Mapping[str, Any]) -> Side:
 
 def _shape(row: Mapping[str, Any]) -> Shape:
     with Table(row, "底纹", FaceTemplateError) as table:
-        kind = take(table.text("kind"), SHAPES, table)
-        colour = _colour(table, "colour", "")
         return Shape(
-            kind=kind,
-            area=Area(0, 0, 0, 0) if kind == "ground" else _area(table),
-            colour=colour,
+            kind=take(table.text("kind"), SHAPES, table),
+            area=_area(table),
+            colour=_colour(table, "colour"),
             to=_colour(table, "to", table.text("colour")),
             stroke=table.real("stroke", 0.0),
             radius=table.real("radius", 0.0),
@@ -198,8 +198,8 @@ def _area(table: Table) -> Area:
     return Area(table.real("x"), table.real("y"), table.real("width"), table.real("height"))
 
 
-def _colour(table: Table, key: str, default: str) -> Colour:
-    text = table.text(key, default) if default else table.text(key)
+def _colour(table: Table, key: str, *default: str) -> Colour:
+    text = table.text(key, *default)
     if not _COLOUR.fullmatch(text):
         raise FaceTemplateError("颜色写法不对", where=table.where, expected="#RRGGBB", got=text)
     red, green, blue = bytes.fromhex(text[1:])
@@ -211,11 +211,15 @@ def _check(template: FaceTemplate) -> None:
     areas = [("照片", template.photo)]
     for side in (template.back, template.front):
         areas += [(value.key, value.area) for value in side.values]
-        areas += [(shape.kind, shape.area) for shape in side.shapes if shape.kind != "ground"]
-        areas += [(label.text, Area(label.x, label.y, 0.1, label.size * MM_PER_INCH / 72)) for label in side.labels]
+        areas += [(shape.kind, shape.area) for shape in side.shapes]
+        areas += [
+            (label.text, Area(label.x, label.y, 0.1, label.size * MM_PER_INCH / 72)) for label in side.labels
+        ]
     for name, area in areas:
         right, bottom = area.x + area.width, area.y + area.height
         if min(area.x, area.y) < 0 or min(area.width, area.height) <= 0:
             raise FaceTemplateError("位置或大小不对", where=name)
         if right > template.width + 0.05 or bottom > template.height + 0.05:
-            raise FaceTemplateError("超出卡片边缘", where=name, expected=f"{template.width} × {template.height} mm")
+            raise FaceTemplateError(
+                "超出卡片边缘", where=name, expected=f"{template.width} × {template.height} mm"
+            )

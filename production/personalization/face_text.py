@@ -1,7 +1,7 @@
-"""Text on the card face: glyph masks kept in bounded memory, and fitting that shrinks and wraps but never cuts (R-17).
+"""Text on the card face: glyphs kept in bounded memory; fitting shrinks and wraps but never cuts (R-17).
 
-One layout engine is fixed (Pillow's basic layout): every glyph stands on a whole pixel, so a glyph drawn once can be
-pasted again and the picture equals the one drawn anew.
+One layout engine is fixed (Pillow's basic layout): every glyph stands on a whole pixel, so a glyph
+drawn once can be pasted again and the picture equals the one drawn anew.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def place_label(label: Label, dpi: int) -> Line:
 
 
 def place_value(text: str, value: Value, cache: GlyphCache, dpi: int) -> list[Line]:
-    """Fit a text into its area: as it is, smaller, then on two lines; raise FaceTextError rather than cut it."""
+    """Fit a text: as it is, smaller, then on two lines; raise FaceTextError rather than cut it."""
     room = value.area.width * dpi / MM_PER_INCH
     size = _fit([text], value.size, value.size * ONE_LINE_SHRINK, room, cache, dpi)
     if size:
@@ -157,7 +157,9 @@ def place_value(text: str, value: Value, cache: GlyphCache, dpi: int) -> list[Li
     return [_line(half, value, size, first + pitch * row, dpi) for row, half in enumerate(halves)]
 
 
-def _fit(texts: list[str], largest: float, smallest: float, room: float, cache: GlyphCache, dpi: int) -> float:
+def _fit(
+    texts: list[str], largest: float, smallest: float, room: float, cache: GlyphCache, dpi: int
+) -> float:
     """Return the largest size in quarter points at which every text fits, or 0."""
     size = largest
     while size >= smallest - 1e-9:

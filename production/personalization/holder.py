@@ -1,4 +1,4 @@
-"""The person and the card as personalization needs them: values only, no database, nothing that prints itself."""
+"""The person and the card as personalization needs them: values only, none of them in `repr`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from portal.core.errors import InputRefusedError
-from portal.core.names import split_name
 
 RID = bytes.fromhex("D156000005")
 
@@ -20,10 +19,11 @@ class HolderRefusedError(InputRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class CardHolder:
-    """One person's values for chip and face; area codes have 6 digits, `sex` and `ethnicity` are national codes.
+    """One person's values for chip and face; area codes have 6 digits.
 
-    `sex` follows GB/T 2261.1 (1 male, 2 female), `ethnicity` GB/T 3304 (two digits). Optional values stay empty and
-    leave their field in its initial state. `name` is already normalised (portal.core.names).
+    `sex` follows GB/T 2261.1 (1 male, 2 female), `ethnicity` GB/T 3304 (two digits). Optional values
+    stay empty and leave their field in its initial state. `name` is already normalised
+    (portal.core.names).
     """
 
     number: str = field(repr=False)
@@ -45,11 +45,12 @@ class CardHolder:
 
     def __post_init__(self) -> None:
         if self.expires_on <= self.issue_on:
-            raise HolderRefusedError("卡有效期不晚于发卡日期", where="expires_on", expected=f"晚于 {self.issue_on}")
+            raise HolderRefusedError(
+                "卡有效期不晚于发卡日期", where="expires_on", expected=f"晚于 {self.issue_on}"
+            )
 
-    def chip_values(self) -> Mapping[str, str | bytes]:
-        """Return the text of every profile source; the two parts of the name are bytes already (no split character)."""
-        first, second = split_name(self.name)
+    def texts(self) -> Mapping[str, str]:
+        """Return the text of every profile source a holder has; the name is whole."""
         code = self.employer_code
         return {
             "card_class": self.card_class,
@@ -58,8 +59,7 @@ class CardHolder:
             "expires_on": _compact(self.expires_on),
             "card_number": self.card_number,
             "number": self.number,
-            "name": first,
-            "name_extension": second,
+            "name": self.name,
             "sex": self.sex,
             "ethnicity": self.ethnicity,
             "birth_area": self.birth_area,
@@ -78,7 +78,9 @@ def build_card_identifier(area: str, serial: bytes) -> bytes:
     Assumption: the split is deduced from cards in use (serial 4 + 4 more); the check rule is not published.
     """
     if not (len(area) == 6 and area.isascii() and area.isdigit()) or len(serial) != 8:
-        raise HolderRefusedError("卡识别码的组成不对", expected="6 位区划代码和 8 字节序列号", got=f"{len(serial)} 字节")
+        raise HolderRefusedError(
+            "卡识别码的组成不对", expected="6 位区划代码和 8 字节序列号", got=f"{len(serial)} 字节"
+        )
     return bytes.fromhex(area) + RID + serial
 
 

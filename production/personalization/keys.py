@@ -1,7 +1,7 @@
 """Card keys by SM4 diversification, one master key over many cards at a time (R-25).
 
-Facts of the card, section 3: child = SM4(parent, factor || NOT factor), one block per step. Levels from the top:
-province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = the last 8 bytes of the ATR.
+Facts of the card, section 3: child = SM4(parent, factor || NOT factor), one block per step. Levels from the
+top: province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = last 8 bytes of the ATR.
 Assumption: the levels of a PSAM usage byte also say where in that chain a key's master starts.
 Derivation by column is what makes it fast: creating a cipher costs fifty times the block itself.
 """
@@ -28,7 +28,7 @@ class KeyDerivationError(PortalError):
 
 @dataclass(frozen=True, slots=True)
 class CardKeys:
-    """The keys of many cards in one block of bytes: card after card, in each card the keys in the order of `names`."""
+    """The keys of many cards in one block: card after card, in each the keys in the order of `names`."""
 
     names: tuple[str, ...]
     count: int
@@ -55,9 +55,11 @@ class CardKeys:
 
 
 def split_block(names: Sequence[str], block: bytes) -> dict[str, bytes]:
-    """Return a card's joined keys by name; raise KeyDerivationError when the length does not fit the names."""
+    """Return a card's joined keys by name; raise KeyDerivationError when the length is another."""
     if len(block) != KEY_SIZE * len(names):
-        raise KeyDerivationError("密钥块长度不对", expected=f"{KEY_SIZE * len(names)} 字节", got=f"{len(block)} 字节")
+        raise KeyDerivationError(
+            "密钥块长度不对", expected=f"{KEY_SIZE * len(names)} 字节", got=f"{len(block)} 字节"
+        )
     return {name: block[i * KEY_SIZE : (i + 1) * KEY_SIZE] for i, name in enumerate(names)}
 
 
@@ -74,14 +76,18 @@ def city_factor(area: str) -> bytes:
 def card_factor(atr: bytes) -> bytes:
     """Return the factor of a card: the last 8 bytes of its ATR."""
     if len(atr) < FACTOR_SIZE + 2:
-        raise KeyDerivationError("复位信息过短", expected=f"至少 {FACTOR_SIZE + 2} 字节", got=f"{len(atr)} 字节")
+        raise KeyDerivationError(
+            "复位信息过短", expected=f"至少 {FACTOR_SIZE + 2} 字节", got=f"{len(atr)} 字节"
+        )
     return atr[-FACTOR_SIZE:]
 
 
 def derivation_block(factor: bytes) -> bytes:
     """Return factor || NOT factor."""
     if len(factor) != FACTOR_SIZE:
-        raise KeyDerivationError("分散因子长度不对", expected=f"{FACTOR_SIZE} 字节", got=f"{len(factor)} 字节")
+        raise KeyDerivationError(
+            "分散因子长度不对", expected=f"{FACTOR_SIZE} 字节", got=f"{len(factor)} 字节"
+        )
     return factor + bytes(b ^ 0xFF for b in factor)
 
 
@@ -91,7 +97,7 @@ def diversify(parent: bytes, factor: bytes) -> bytes:
 
 
 def city_key(master: bytes, key: CardKey, area: str) -> bytes:
-    """Bring a master key down to the city: two steps for a national key, one for a province's, none for a city's."""
+    """Bring a master key down to the city: two steps for a national key, one for a province's."""
     for factor in (province_factor(area), city_factor(area))[3 - key.levels :]:
         master = diversify(master, factor)
     return master
@@ -103,7 +109,7 @@ def city_keys(masters: Mapping[str, bytes], profile: CardProfile, area: str) -> 
 
 
 def derive_card_keys(city: Mapping[str, bytes], card_factors: Sequence[bytes]) -> CardKeys:
-    """Derive all keys of all cards from keys at city level: one cipher context per key, whatever the number of cards."""
+    """Derive all keys of all cards from keys at city level, with one cipher context per key."""
     blocks = _derivation_blocks(card_factors)
     count = len(card_factors)
     cells = np.empty((count, len(city), KEY_SIZE), dtype=np.uint8)

@@ -1,13 +1,15 @@
 """The machine file: what the personalization line gets for one chunk of cards, written and read card by card.
 
-Layout (big endian): magic `SSCMF` and version byte; header (u32 length, UTF-8 JSON); per card a u32 length and the
-card; u32 zero as end mark; card count u32; SM3 over everything before the digest. Inside a card: sequence u32, then
-blank serial, chip content, wrapped keys, three tracks and face JPEG, each with a u32 length.
+Layout (big endian): magic `SSCMF` and version byte; header (u32 length, UTF-8 JSON); per card a u32
+length and the card; u32 zero as end mark; card count u32; SM3 over everything before the digest. Inside
+a card: sequence u32, then blank serial, chip content, wrapped keys, three tracks and face JPEG, each
+with a u32 length.
 
-Why not a ZIP: its directory stands at the end and lists every entry, so a reader must seek and hold six entries per
-card in memory, while this file travels inside a sealed stream that cannot seek. The trailer tells a complete file
-from a cut one; authenticity comes from the seal around it. Keys are wrapped under the transport key of the line and
-bound to batch, sequence and blank, so that they open for that card only (R-25).
+Why not a ZIP: its directory stands at the end and lists every entry, so a reader must seek and hold six
+entries per card in memory, while this file travels inside a sealed stream that cannot seek. The trailer
+tells a complete file from a cut one; authenticity comes from the seal around it. Keys are wrapped under
+the transport key of the line and bound to batch, sequence and blank, so that they open for that card
+only (R-25).
 """
 
 from __future__ import annotations
@@ -96,19 +98,25 @@ class MachineFileWriter:
         self.count = 0
         raw = json.dumps(asdict(header), ensure_ascii=False, sort_keys=True).encode()
         if len(raw) > MAX_HEADER:
-            raise MachineFileError("机器文件头过长", expected=f"不超过 {MAX_HEADER} 字节", got=f"{len(raw)} 字节")
+            raise MachineFileError(
+                "机器文件头过长", expected=f"不超过 {MAX_HEADER} 字节", got=f"{len(raw)} 字节"
+            )
         self._put(MAGIC + _prefixed(raw))
 
     def add(self, card: MachineCard) -> None:
-        """Append one card; raise MachineFileError when it repeats or goes back in sequence, or is too large."""
+        """Append one card; raise MachineFileError when it is out of sequence or too large."""
         if card.sequence <= self._last:
-            raise MachineFileError("卡片顺序号没有递增", expected=f"大于 {self._last}", got=str(card.sequence))
+            raise MachineFileError(
+                "卡片顺序号没有递增", expected=f"大于 {self._last}", got=str(card.sequence)
+            )
         wrapped = self._wrap.seal(card.keys, _context(self._header, card.sequence, card.blank_serial))
         stripe = card.stripe
         parts = (card.chip, wrapped, stripe.track1, stripe.track2, stripe.track3, card.face)
         body = _U32.pack(card.sequence) + b"".join(map(_prefixed, (card.blank_serial.encode(), *parts)))
         if len(body) > MAX_CARD:
-            raise MachineFileError("单卡数据过大", expected=f"不超过 {MAX_CARD} 字节", got=f"{len(body)} 字节")
+            raise MachineFileError(
+                "单卡数据过大", expected=f"不超过 {MAX_CARD} 字节", got=f"{len(body)} 字节"
+            )
         self._put(_prefixed(body))
         self._last = card.sequence
         self.count += 1
@@ -128,8 +136,8 @@ class MachineFileWriter:
 class MachineFileReader:
     """Read a machine file one card at a time; memory is that of one card.
 
-    Cards are handed out before the trailer is reached: act on them only inside a sealed stream, and count the chunk
-    as read only when the iteration ended without an error.
+    Cards are handed out before the trailer is reached: act on them only inside a sealed stream, and
+    count the chunk as read only when the iteration ended without an error.
     """
 
     def __init__(self, source: Source, wrap: KeyWrap) -> None:
@@ -183,11 +191,14 @@ class MachineFileReader:
 
 
 def _read_exactly(source: Source, size: int, where: str) -> bytes:
-    parts, missing = [], size
+    parts: list[bytes] = []
+    missing = size
     while missing:
         raw = source.read(missing)
         if not raw:
-            raise MachineFileError("机器文件不完整", where=where, expected=f"{size} 字节", got=f"{size - missing} 字节")
+            raise MachineFileError(
+                "机器文件不完整", where=where, expected=f"{size} 字节", got=f"{size - missing} 字节"
+            )
         parts.append(raw)
         missing -= len(raw)
     return b"".join(parts)
@@ -195,26 +206,29 @@ def _read_exactly(source: Source, size: int, where: str) -> bytes:
 
 def _split(raw: bytes, where: str) -> list[bytes]:
     """Return the length-prefixed parts of a card."""
-    parts, offset = [], 0
+    parts: list[bytes] = []
+    offset = 0
     while offset + _U32.size <= len(raw) and len(parts) < _PARTS:
         (size,) = _U32.unpack_from(raw, offset)
         parts.append(raw[offset + _U32.size : offset + _U32.size + size])
         offset += _U32.size + size
     if offset != len(raw) or len(parts) != _PARTS:
-        raise MachineFileError("单卡数据结构不对", where=where, expected=f"{_PARTS} 段", got=f"{len(parts)} 段")
+        raise MachineFileError(
+            "单卡数据结构不对", where=where, expected=f"{_PARTS} 段", got=f"{len(parts)} 段"
+        )
     return parts
 
 
 def _header(raw: bytes) -> MachineHeader:
     try:
         found = json.loads(raw)
-        header = MachineHeader(**{**found, "key_names": tuple(found["key_names"])})
-    except (ValueError, TypeError, KeyError, RecursionError):
+        names = found.pop("key_names")
+        texts = [found[key] for key in ("batch", "profile", "face_template")]
+        if not all(isinstance(text, str) for text in (*texts, *names)) or type(found["chunk"]) is not int:
+            raise MachineFileError("机器文件头的值类型不对")
+        return MachineHeader(key_names=tuple(names), **found)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise MachineFileError("机器文件头无法读取") from None
-    texts = (header.batch, header.profile, header.face_template, *header.key_names)
-    if not isinstance(header.chunk, int) or not all(isinstance(text, str) for text in texts):
-        raise MachineFileError("机器文件头的值类型不对")
-    return header
 
 
 def _context(header: MachineHeader, sequence: int, serial: str) -> bytes:

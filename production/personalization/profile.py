@@ -1,8 +1,8 @@
 """The card profile: applications, files, tags, lengths and keys of one card version, as reviewed data.
 
-A profile is a TOML file under `profiles/`, one per card version. The full text of LD/T 32-2015 and LD/T 33-2015 was
-not at hand: what a profile says without a published source is marked `assumption` in the data and listed by
-`CardProfile.assumptions()`. Nothing here is the standard itself.
+A profile is a TOML file under `profiles/`, one per card version. The full text of LD/T 32-2015 and LD/T
+33-2015 was not at hand: what a profile says without a published source is marked `assumption` in the
+data and listed by `CardProfile.assumptions()`. Nothing here is the standard itself.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 
 from portal.core.errors import PortalError
 from production.personalization.profile_table import Table, take
-from production.personalization.tlv import MAX_LENGTH, Kind, TlvError, encode_value, padding
+from production.personalization.tlv import MAX_LENGTH, Kind, padding
 
-# Every value a field of a profile may take from the cardholder or the blank (chip.CardHolder supplies them).
+# Every value a field may take: from the holder (holder.CardHolder), the blank, or the profile itself.
 SOURCES = frozenset(
     {
-        "card_identifier", "card_class", "initialiser", "issue_on", "expires_on", "card_number", "number", "name",
-        "name_extension", "sex", "ethnicity", "birth_area", "birth_on", "person_code", "first_area",
-        "employer_name", "employer_code",
+        "card_identifier", "card_class", "initialiser", "issue_on", "expires_on", "card_number", "number",
+        "name", "name_extension", "sex", "ethnicity", "birth_area", "birth_on", "person_code", "first_area",
+        "employer_name", "employer_code", "spec_version",
     }
 )  # fmt: skip
 _CODE = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
@@ -40,9 +40,10 @@ class ProfileError(PortalError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One tag of a record file; `length` in bytes, `source` the holder's value, `constant` a fixed text.
+    """One tag of a record file; `length` in bytes, `source` the value it takes, `overlong` refuse or cut.
 
-    A field with neither holds padding. `fields` are the nested records of a group (a tag that holds tags).
+    A field without a source holds padding. `fields` are the nested records of a group (a tag that holds
+    tags).
     """
 
     tag: int
@@ -50,7 +51,6 @@ class Field:
     kind: Kind
     length: int
     source: str = ""
-    constant: str = ""
     overlong: str = "refuse"
     assumption: str = ""
     fields: tuple[Field, ...] = ()
@@ -59,15 +59,16 @@ class Field:
         """Return the value before a holder's own value is written."""
         if self.fields:
             return b"".join(bytes((f.tag, f.length)) + f.initial() for f in self.fields)
-        return encode_value(self.kind, self.constant, self.length) if self.constant else padding(self.kind, self.length)
+        return padding(self.kind, self.length)
 
 
 @dataclass(frozen=True, slots=True)
 class ElementaryFile:
     """One EF: `records` of TLV, `transparent` of `size` bytes, or `cyclic` with records of `size` bytes.
 
-    Cyclic and transparent files are created by initialization and stay empty in personalization. `read` and `write`
-    are conditions over PIN and key names; an empty text says the record at hand does not tell.
+    Cyclic and transparent files are created by initialization and stay empty in personalization. `read`
+    and `write` are conditions over PIN and key names; an empty text says the record at hand does not
+    tell.
     """
 
     file_id: str
@@ -125,6 +126,7 @@ class CardProfile:
 
     code: str
     title: str
+    spec_version: str
     algorithm: str
     applications: tuple[Application, ...]
     keys: tuple[CardKey, ...]
@@ -169,6 +171,7 @@ def parse_profile(text: str) -> CardProfile:
         profile = CardProfile(
             code=table.text("code"),
             title=table.text("title"),
+            spec_version=table.text("spec_version"),
             algorithm=table.text("algorithm"),
             applications=tuple(_application(row) for row in table.rows("application")),
             keys=tuple(_key(row) for row in table.rows("key")),
@@ -213,7 +216,6 @@ def _field(row: Mapping[str, Any]) -> Field:
             kind=Kind(take(table.text("kind", "an"), frozenset(Kind), table)),
             length=length,
             source=table.text("source", ""),
-            constant=table.text("constant", ""),
             overlong=take(table.text("overlong", "refuse"), {"refuse", "cut"}, table),
             assumption=table.text("assumption", ""),
             fields=nested,
@@ -238,7 +240,9 @@ def _check(profile: CardProfile) -> None:
     _unique("应用", [a.name for a in profile.applications])
     for application in profile.applications:
         if not 5 <= len(application.aid) <= 16 or len(application.fid) not in {0, 2}:
-            raise ProfileError("应用标识长度不对", where=application.name, expected="AID 5–16 字节，FID 2 字节")
+            raise ProfileError(
+                "应用标识长度不对", where=application.name, expected="AID 5–16 字节，FID 2 字节"
+            )
         _unique(application.name, [f.file_id for f in application.files])
     for path, file in profile.files():
         _check_file(path, file)
@@ -257,7 +261,9 @@ def _check_file(path: str, file: ElementaryFile) -> None:
     if (file.structure == "records") == bool(file.size):
         raise ProfileError("文件大小写法不对", where=path, expected="只有 transparent 和 cyclic 写 size")
     if file.structure not in {"records", "transparent", "cyclic"} or (file.fields and file.size):
-        raise ProfileError("文件结构不对", where=path, expected="records、transparent 或 cyclic", got=file.structure)
+        raise ProfileError(
+            "文件结构不对", where=path, expected="records、transparent 或 cyclic", got=file.structure
+        )
     _check_fields(path, file.fields)
 
 
@@ -267,12 +273,10 @@ def _check_fields(path: str, fields: tuple[Field, ...]) -> None:
         where = f"{path}/{field.tag:02X}"
         if not (0 < field.tag <= 0xFE and 0 < field.length <= MAX_LENGTH):
             raise ProfileError("标签或长度超出范围", where=where, expected="标签 01–FE，长度 1–255")
-        if field.source and (field.source not in SOURCES or field.constant or field.fields):
-            raise ProfileError("值的来源不对", where=where, expected="已知来源，且不与固定值并用", got=field.source)
-        try:
-            field.initial()
-        except TlvError as exc:
-            raise ProfileError("固定值不符", where=where, expected=exc.expected, got=exc.got) from exc
+        if field.source and (field.source not in SOURCES or field.fields):
+            raise ProfileError(
+                "值的来源不对", where=where, expected="已知来源，且不在含嵌套的标签上", got=field.source
+            )
         if any(f.source for f in field.fields):
             raise ProfileError("嵌套标签不能取持卡人值", where=where)
         _check_fields(where, field.fields)

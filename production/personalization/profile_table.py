@@ -1,10 +1,10 @@
-"""Strict reading of one TOML table: every key is taken once, with its type; a key left over is a typing error."""
+"""Strict reading of one TOML table: every key has its type, and one nobody asked for is a typing error."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from portal.core.errors import PortalError
 
@@ -22,10 +22,12 @@ class Table:
         self._raw = raw
         self._asked: set[str] = set()
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         unknown = sorted(set(self._raw) - self._asked)
         if kind is None and unknown:
             raise self.error("不认识的键", where=self.where, got="、".join(unknown))

@@ -1,8 +1,8 @@
 """Magnetic stripe of a card with a bank application: tracks 1 and 2 by ISO/IEC 7813, track 3 by ISO/IEC 4909.
 
-A track is returned as characters (ASCII) with sentinels and the LRC character (ISO/IEC 7811-6); the encoder of the
-machine adds the parity bit of each character. The Luhn digit of the account number is not enforced: banks issue
-accounts without one.
+A track is returned as characters (ASCII) with sentinels and the LRC character (ISO/IEC 7811-6); the
+encoder of the machine adds the parity bit of each character. The Luhn digit of the account number is
+not enforced: banks issue accounts without one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from portal.core.errors import InputRefusedError
 
-# Characters on the stripe, sentinels and LRC counted; track 1 has 6-bit characters from 20h, the others 4-bit from 30h.
+# Characters on the stripe, sentinels and LRC counted; track 1 has 6 bits from 20h, the others 4 from 30h.
 TRACK_LIMITS = {1: 79, 2: 40, 3: 107}
 _BASE = {1: 0x20, 2: 0x30, 3: 0x30}
 _PAN = re.compile(r"[0-9]{12,19}")
@@ -44,7 +44,7 @@ class StripeError(InputRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class StripeAccount:
-    """What the bank gives for the stripe; `service_code` 3 digits, `discretionary` digits of tracks 1 and 2."""
+    """What the bank gives for the stripe; `discretionary` are digits of tracks 1 and 2."""
 
     number: str = field(repr=False)
     expires_on: dt.date
@@ -78,11 +78,13 @@ def build_stripe(account: StripeAccount) -> Stripe:
 
 
 def seal_track(track: int, text: str) -> bytes:
-    """Append the LRC character; raise StripeError when the track's length or alphabet does not allow the text."""
+    """Append the LRC character; raise StripeError when length or alphabet do not allow the text."""
     base, limit = _BASE[track], TRACK_LIMITS[track]
     raw = text.encode("ascii", "replace")
     if len(raw) + 1 > limit:
-        raise StripeError("磁道过长", where=f"第 {track} 磁道", expected=f"不超过 {limit} 个字符", got=f"{len(raw) + 1} 个")
+        raise StripeError(
+            "磁道过长", where=f"第 {track} 磁道", expected=f"不超过 {limit} 个字符", got=f"{len(raw) + 1} 个"
+        )
     if any(not base <= c < base + (0x40 if track == 1 else 0x10) for c in raw) or not text.isascii():
         raise StripeError("磁道含有不允许的字符", where=f"第 {track} 磁道")
     return raw + lrc(track, raw)
@@ -97,14 +99,16 @@ def lrc(track: int, raw: bytes) -> bytes:
 
 
 def _track1_name(name: str) -> str:
-    """Return the name where it is Latin; the standard's empty name otherwise, as Chinese does not fit the alphabet."""
+    """Return a Latin name; the standard's empty name otherwise, as the alphabet has no Chinese."""
     upper = name.upper()
     return upper[:_NAME_LENGTH] if _LATIN.fullmatch(upper) and len(upper) > 1 else _NO_NAME
 
 
 def _check(account: StripeAccount) -> None:
     if not _PAN.fullmatch(account.number):
-        raise StripeError("银行账号不合磁条要求", where="账号", expected="12–19 位数字", got=f"{len(account.number)} 位")
+        raise StripeError(
+            "银行账号不合磁条要求", where="账号", expected="12–19 位数字", got=f"{len(account.number)} 位"
+        )
     if len(account.service_code) != 3 or not _DIGITS.fullmatch(account.service_code):
         raise StripeError("服务代码不对", where="服务代码", expected="3 位数字")
     if not _DIGITS.fullmatch(account.discretionary):

@@ -1,8 +1,9 @@
 """Record TLV of the card's files: tag 1 byte, length 1 byte, value, and the two value types `an` and `cn`.
 
-Facts of the card, section 1: `cn` is BCD padded right with F, `an` is GB18030 (of which GBK and ASCII are parts)
-padded right with 00. Some writers pad the name extension with FF, so reading accepts both. `hx` is ours: bytes
-that the standard lists as `cn` although the value holds hexadecimal digits (卡识别码 carries the RID D156000005).
+Facts of the card, section 1: `cn` is BCD padded right with F, `an` is GB18030 (of which GBK and ASCII
+are parts) padded right with 00. Some writers pad the name extension with FF, so reading accepts both.
+`hx` is ours: bytes that the standard lists as `cn` although the value holds hexadecimal digits (卡识别码
+carries the RID D156000005).
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def padding(kind: Kind, length: int) -> bytes:
 def encode_record(tag: int, value: bytes) -> bytes:
     """Return tag, length and value."""
     if not 0 <= tag <= 0xFF or len(value) > MAX_LENGTH:
-        raise TlvError("记录超出范围", where=f"{tag:02X}", expected=f"不超过 {MAX_LENGTH} 字节", got=f"{len(value)} 字节")
+        raise TlvError(
+            "记录超出范围", where=f"{tag:02X}", expected=f"不超过 {MAX_LENGTH} 字节", got=f"{len(value)} 字节"
+        )
     return bytes((tag, len(value))) + value
 
 
@@ -109,7 +112,7 @@ def _encode_cn(text: str, length: int) -> bytes:
 
 
 def _decode_cn(value: bytes) -> str:
-    # Blank cards may hold 00 padding where nothing was written; BCD cannot tell that from zeros, so it stays zeros.
+    # BCD cannot tell 00 padding of a blank card from zeros, so it stays zeros.
     digits = value.hex().upper().rstrip("F")
     if digits and not digits.isdigit():
         raise TlvError("不是 BCD 码", expected="0–9，右补 F")
