@@ -64,8 +64,8 @@ __all__ = [
 ]
 
 _DATA_KEY_ID = re.compile(r"[0-9a-f]{32}\Z")
-_NAME = re.compile(r"[A-Za-z0-9_]{1,40}\Z")
-_MASTER_FILE = re.compile(r"master-(?P<name>[A-Za-z0-9_]+)-v(?P<version>\d+)\.key\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}\Z")
+_MASTER_FILE = re.compile(r"master-(?P<name>[A-Za-z0-9_.-]+)-v(?P<version>\d+)\.key\Z")
 _CACHED_CIPHERS = 64
 _TEST_VERSION = 0
 # Keys that stand in public standards and tools: whoever reads those reads the cards.
@@ -348,7 +348,7 @@ def _master_id(name: str, version: int) -> str:
 
 def _checked_name(name: str) -> str:
     if not _NAME.match(name):
-        raise InputRefusedError("密钥名称格式不对", expected="1–40 位字母、数字、下划线", got=repr(name)[:60])
+        raise InputRefusedError("密钥名称格式不对", expected="1–40 位字母、数字、点、横线、下划线", got=repr(name)[:60])
     return name
 
 
