@@ -41,10 +41,9 @@ class CheckValueError(InputRefusedError):
     code = "check_value"
 
 
-class TestKeyRefusedError(PortalError):
+class KeyForTestsError(PortalError):
     """A test key, or a publicly known one, where real cards are made."""
 
-    __test__ = False  # not a test case, in spite of its name
     code = "test_key_refused"
 
 

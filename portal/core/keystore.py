@@ -38,10 +38,10 @@ from portal.core.key_refusals import (
     ForeignKekError,
     KeyDestroyedError,
     KeyExistsError,
+    KeyForTestsError,
     KeyMissingError,
     KeyPermissionError,
     KeyUnreadableError,
-    TestKeyRefusedError,
 )
 from portal.core.key_wrapping import KekWrapper, KeyWrapper, load_kek
 
@@ -51,6 +51,7 @@ __all__ = [
     "KekWrapper",
     "KeyDestroyedError",
     "KeyExistsError",
+    "KeyForTestsError",
     "KeyMissingError",
     "KeyPermissionError",
     "KeyPurpose",
@@ -58,7 +59,6 @@ __all__ = [
     "KeyUnreadableError",
     "KeyWrapper",
     "MasterKey",
-    "TestKeyRefusedError",
     "Tombstone",
     "load_kek",
 ]
@@ -217,14 +217,14 @@ class KeyStore:
         if not hmac.compare_digest(found.encode(), check_value.strip().upper().encode()):
             raise CheckValueError("主密钥校验值不符", where=name, expected=check_value.strip(), got=found)
         if key in _PUBLIC_KEYS or not any(first) or not any(second):
-            raise TestKeyRefusedError("主密钥或其分量是公开的已知值", where=name, got=found)
+            raise KeyForTestsError("主密钥或其分量是公开的已知值", where=name, got=found)
         self._store(_master_id(name, version), _Entry(KeyPurpose.CARD_MASTER, name, key))
         return MasterKey(name, version, found, test=False)
 
     def generate_test_masters(self, names: Iterable[str]) -> list[MasterKey]:
         """Draw card master keys for tests and demonstrations, kept as version 0; refused in production."""
         if self._production:
-            raise TestKeyRefusedError("生产环境不得生成测试主密钥")
+            raise KeyForTestsError("生产环境不得生成测试主密钥")
         return [self._test_master(name) for name in names]
 
     def master_key(self, name: str, version: int | None = None) -> bytes:
@@ -232,7 +232,7 @@ class KeyStore:
         version = self._newest(name) if version is None else version
         entry = self._load(_master_id(name, version))
         if self._production and entry.purpose is KeyPurpose.TEST_MASTER:
-            raise TestKeyRefusedError("生产环境不得使用测试主密钥", where=name)
+            raise KeyForTestsError("生产环境不得使用测试主密钥", where=name)
         return entry.secret
 
     def masters(self) -> list[MasterKey]:
@@ -348,7 +348,9 @@ def _master_id(name: str, version: int) -> str:
 
 def _checked_name(name: str) -> str:
     if not _NAME.match(name):
-        raise InputRefusedError("密钥名称格式不对", expected="1–40 位字母、数字、点、横线、下划线", got=repr(name)[:60])
+        raise InputRefusedError(
+            "密钥名称格式不对", expected="1–40 位字母、数字、点、横线、下划线", got=repr(name)[:60]
+        )
     return name
 
 
