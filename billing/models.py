@@ -27,7 +27,9 @@ class SettlementPeriod(ScopedModel):
 
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "contract__supplier"}
 
-    contract = models.ForeignKey(Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="periods")
+    contract = models.ForeignKey(
+        Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="periods"
+    )
     number = models.PositiveSmallIntegerField(_("期次"))
     starts_on = models.DateField(_("开始日期"))
     ends_on = models.DateField(_("结束日期"))
@@ -100,7 +102,9 @@ class StatementLine(ScopedModel):
         verbose_name_plural = _("结算明细")
         ordering = ["bank", "card_kind"]
         constraints = [
-            models.UniqueConstraint(name="statement_line_once", fields=["statement", "bank", "card_kind", "unit_price"]),
+            models.UniqueConstraint(
+                name="statement_line_once", fields=["statement", "bank", "card_kind", "unit_price"]
+            ),
             models.CheckConstraint(
                 name="statement_line_amount", condition=Q(amount=F("unit_price") * F("billed_count"))
             ),

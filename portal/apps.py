@@ -1,5 +1,7 @@
 """App configuration."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -12,4 +14,4 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what the OpenAPI document needs to know."""
-        from portal.apikit import schema  # noqa: F401 - importing registers it; apps must be loaded first
+        import_module("portal.apikit.schema")  # importing registers it; apps must be loaded first

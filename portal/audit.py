@@ -77,7 +77,12 @@ def unit_of_work(actor: User | None) -> Iterator[UnitOfWork]:
 
 
 def record_alone(
-    action: str, *, actor: User | None, subject: models.Model | None = None, result: str = "refused", **details: Any
+    action: str,
+    *,
+    actor: User | None,
+    subject: models.Model | None = None,
+    result: str = "refused",
+    **details: Any,
 ) -> None:
     """Write an event that must stay although the action itself was refused and rolled back."""
     with unit_of_work(actor) as work:

@@ -18,7 +18,12 @@ class Organisation(ScopedModel):
     """A purchaser, supplier, bank or the provincial card system."""
 
     Kind = OrganisationKind
-    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "id", "bank": "id", "province": "id"}
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "id",
+        "bank": "id",
+        "province": "id",
+    }
 
     kind = models.CharField(_("类别"), max_length=16, choices=OrganisationKind.choices)
     code = models.CharField(_("代码"), max_length=32, unique=True)
@@ -40,7 +45,9 @@ class PortalUserManager(UserManager["User"]):
 
     def system(self) -> User:
         """Return the account of the portal itself; nobody can sign in with it."""
-        user, created = self.get_or_create(username="system", defaults={"is_system": True, "last_name": "系统"})
+        user, created = self.get_or_create(
+            username="system", defaults={"is_system": True, "last_name": "系统"}
+        )
         if created:
             user.set_unusable_password()
             user.save(update_fields=["password"])
@@ -51,10 +58,18 @@ class User(AbstractUser):
     """A person who signs in; what they may do follows from `roles` (see portal/roles.py)."""
 
     organisation = models.ForeignKey(
-        Organisation, verbose_name=_("单位"), null=True, blank=True, on_delete=models.PROTECT, related_name="users"
+        Organisation,
+        verbose_name=_("单位"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="users",
     )
     roles = ArrayField(
-        models.CharField(max_length=32, choices=Role.choices), verbose_name=_("角色"), default=list, blank=True
+        models.CharField(max_length=32, choices=Role.choices),
+        verbose_name=_("角色"),
+        default=list,
+        blank=True,
     )
     is_system = models.BooleanField(_("系统账户"), default=False, editable=False)
 
@@ -160,7 +175,9 @@ class Task(models.Model):
 class ApiToken(models.Model):
     """A bearer token of a user for the API; only its SM3 digest is kept."""
 
-    user = models.ForeignKey(User, verbose_name=_("用户"), on_delete=models.PROTECT, related_name="api_tokens")
+    user = models.ForeignKey(
+        User, verbose_name=_("用户"), on_delete=models.PROTECT, related_name="api_tokens"
+    )
     name = models.CharField(_("名称"), max_length=64)
     digest = models.BinaryField(max_length=32, unique=True)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)

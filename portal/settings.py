@@ -21,13 +21,15 @@ PRODUCTION = PORTAL_ENV == "production"
 if PORTAL_ENV not in {"development", "production"}:
     raise ImproperlyConfigured(f"PORTAL_ENV: expected development or production, got {PORTAL_ENV!r}")
 
-DEVELOPMENT_SECRET = "development-only-secret-refused-in-production"  # noqa: S105 - refused below
+DEVELOPMENT_SECRET = "development-only-secret-refused-in-production"
 SECRET_KEY = env.str("SECRET_KEY", default="" if PRODUCTION else DEVELOPMENT_SECRET)
 if PRODUCTION and (len(SECRET_KEY) < 50 or SECRET_KEY == DEVELOPMENT_SECRET):
     raise ImproperlyConfigured("SECRET_KEY: production needs a secret of at least 50 characters")
 
 DEBUG = env.bool("PORTAL_DEBUG", default=False) and not PRODUCTION
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]", "testserver"])
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]", "testserver"]
+)
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 INSTALLED_APPS = [
@@ -108,7 +110,9 @@ FILES_DIR = Path(env.str("FILES_DIR", default=str(VAR_DIR / "files")))
 KEYSTORE_DIR = Path(env.str("KEYSTORE_DIR", default=str(VAR_DIR / "keys")))
 KEK = env.str("PORTAL_KEK", default="")  # 32 hex characters, or the path of a file of mode 0600
 if PRODUCTION and not KEK:
-    raise ImproperlyConfigured("PORTAL_KEK: production needs a key-encryption key (hex or the path of a 0600 file)")
+    raise ImproperlyConfigured(
+        "PORTAL_KEK: production needs a key-encryption key (hex or the path of a 0600 file)"
+    )
 STORAGES: dict[str, Any] = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",

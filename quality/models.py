@@ -68,7 +68,9 @@ class Inspection(ScopedModel):
 
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = THROUGH
 
-    batch = models.ForeignKey(Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="inspections")
+    batch = models.ForeignKey(
+        Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="inspections"
+    )
     pass_number = models.PositiveSmallIntegerField(_("轮次"))
     read_count = models.PositiveIntegerField(_("读回张数"))
     good_count = models.PositiveIntegerField(_("良品"))
@@ -100,7 +102,9 @@ class Hold(ScopedModel):
     batch = models.ForeignKey(Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="holds")
     reason = models.CharField(_("原因"), max_length=200)
     status = models.CharField(_("状态"), max_length=16, choices=HoldStatus.choices, default=HoldStatus.ACTIVE)
-    placed_by = models.ForeignKey(User, verbose_name=_("冻结人"), on_delete=models.PROTECT, related_name="placed_holds")
+    placed_by = models.ForeignKey(
+        User, verbose_name=_("冻结人"), on_delete=models.PROTECT, related_name="placed_holds"
+    )
     placed_at = models.DateTimeField(_("冻结时间"), auto_now_add=True)
     measure = models.CharField(_("处置措施"), max_length=500, blank=True)
     released_by = models.ForeignKey(

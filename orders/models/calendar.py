@@ -15,7 +15,9 @@ class WorkCalendarDay(models.Model):
     is_workday = models.BooleanField(_("上班"))
     name = models.CharField(_("名称"), max_length=60)
     is_provisional = models.BooleanField(_("待国务院公布"), default=False)
-    edited_by = models.ForeignKey(User, verbose_name=_("修改人"), null=True, blank=True, on_delete=models.PROTECT)
+    edited_by = models.ForeignKey(
+        User, verbose_name=_("修改人"), null=True, blank=True, on_delete=models.PROTECT
+    )
 
     class Meta:
         verbose_name = _("工作日历")

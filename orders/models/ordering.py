@@ -56,7 +56,9 @@ class Order(ScopedModel):
 
     number = models.CharField(_("订单号"), max_length=40, unique=True)
     bank = models.ForeignKey(Organisation, verbose_name=_("银行"), on_delete=models.PROTECT)
-    contract = models.ForeignKey(Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="orders")
+    contract = models.ForeignKey(
+        Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="orders"
+    )
     card_kind = models.CharField(_("卡种"), max_length=16, choices=CardKind.choices)
     quantity = models.PositiveIntegerField(_("数量"))
     unit_price = models.DecimalField(_("单价（元）"), max_digits=6, decimal_places=2)

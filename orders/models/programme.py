@@ -41,7 +41,9 @@ class Contract(ScopedModel):
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "supplier"}
 
     number = models.CharField(_("合同编号"), max_length=40, unique=True)
-    lot = models.PositiveSmallIntegerField(_("包组"), choices=[(1, _("包组一")), (2, _("包组二")), (3, _("包组三"))])
+    lot = models.PositiveSmallIntegerField(
+        _("包组"), choices=[(1, _("包组一")), (2, _("包组二")), (3, _("包组三"))]
+    )
     supplier = models.ForeignKey(
         Organisation,
         verbose_name=_("中标人"),

@@ -31,7 +31,9 @@ class CardholderRecord(ScopedModel):
     TRANSITIONS: ClassVar[Mapping[RecordStatus, frozenset[RecordStatus]]] = {
         RecordStatus.RETURNED: frozenset({RecordStatus.SUPERSEDED}),
         RecordStatus.ACCEPTED: frozenset({RecordStatus.MATCHED, RecordStatus.CANCELLED}),
-        RecordStatus.MATCHED: frozenset({RecordStatus.ORDERED, RecordStatus.ACCEPTED, RecordStatus.CANCELLED}),
+        RecordStatus.MATCHED: frozenset(
+            {RecordStatus.ORDERED, RecordStatus.ACCEPTED, RecordStatus.CANCELLED}
+        ),
         RecordStatus.ORDERED: frozenset({RecordStatus.CANCELLED}),
     }
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
@@ -40,7 +42,9 @@ class CardholderRecord(ScopedModel):
         "bank": "bank",
     }
 
-    package = models.ForeignKey(Package, verbose_name=_("数据包"), on_delete=models.PROTECT, related_name="records")
+    package = models.ForeignKey(
+        Package, verbose_name=_("数据包"), on_delete=models.PROTECT, related_name="records"
+    )
     row_number = models.PositiveIntegerField(_("行号"))
     version = models.PositiveSmallIntegerField(_("版本"), default=1)
     status = models.CharField(_("状态"), max_length=16, choices=RecordStatus.choices)

@@ -22,7 +22,13 @@ def _status_of(error: PortalError) -> int:
 def problem_details(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer every error as application/problem+json with a stable `code`."""
     if isinstance(exc, PortalError):
-        body = {"code": exc.code, "title": exc.message, "where": exc.where, "expected": exc.expected, "got": exc.got}
+        body = {
+            "code": exc.code,
+            "title": exc.message,
+            "where": exc.where,
+            "expected": exc.expected,
+            "got": exc.got,
+        }
         response = Response({"status": _status_of(exc), **body}, status=_status_of(exc))
     else:
         found = exception_handler(exc, context)

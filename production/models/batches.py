@@ -23,7 +23,9 @@ class RosterMember(ScopedModel):
 
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "contract__supplier"}
 
-    contract = models.ForeignKey(Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="roster")
+    contract = models.ForeignKey(
+        Contract, verbose_name=_("合同"), on_delete=models.PROTECT, related_name="roster"
+    )
     name = models.CharField(_("姓名"), max_length=50)
     position = models.CharField(_("岗位"), max_length=50)
     is_active = models.BooleanField(_("在岗"), default=True)
@@ -69,7 +71,9 @@ class Batch(ScopedModel):
     sort_order = models.CharField(_("排序方式"), max_length=16, choices=SortOrder.choices)
     carton_size = models.PositiveIntegerField(_("每箱张数"))
     due_on = models.DateField(_("交付期限"))
-    status = models.CharField(_("状态"), max_length=16, choices=BatchStatus.choices, default=BatchStatus.PLANNED)
+    status = models.CharField(
+        _("状态"), max_length=16, choices=BatchStatus.choices, default=BatchStatus.PLANNED
+    )
     pass_number = models.PositiveSmallIntegerField(_("轮次"), default=0)
     key_id = models.CharField(max_length=64, blank=True)
     held_reason = models.CharField(_("冻结原因"), max_length=200, blank=True)
@@ -112,7 +116,9 @@ class WorkPlan(ScopedModel):
         RosterMember, verbose_name=_("负责人"), on_delete=models.PROTECT, related_name="led_plans"
     )
     people = models.ManyToManyField(RosterMember, verbose_name=_("人员"), related_name="plans")
-    status = models.CharField(_("状态"), max_length=16, choices=PlanStatus.choices, default=PlanStatus.PROPOSED)
+    status = models.CharField(
+        _("状态"), max_length=16, choices=PlanStatus.choices, default=PlanStatus.PROPOSED
+    )
     proposed_by = models.ForeignKey(
         User, verbose_name=_("提交人"), on_delete=models.PROTECT, related_name="proposed_plans"
     )
@@ -169,7 +175,9 @@ class BatchItem(ScopedModel):
         related_name="batch_item",
     )
     delivery_point = models.ForeignKey(DeliveryPoint, verbose_name=_("交付网点"), on_delete=models.PROTECT)
-    status = models.CharField(_("状态"), max_length=16, choices=ItemStatus.choices, default=ItemStatus.PENDING)
+    status = models.CharField(
+        _("状态"), max_length=16, choices=ItemStatus.choices, default=ItemStatus.PENDING
+    )
 
     class Meta:
         verbose_name = _("批次明细")

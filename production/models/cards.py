@@ -27,9 +27,14 @@ THROUGH: Mapping[str, str] = {
 class MachineFile(ScopedModel):
     """A run of cards of one pass: its sealed machine file and the line's sealed report on it."""
 
-    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "batch__order__contract__supplier"}
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "batch__order__contract__supplier",
+    }
 
-    batch = models.ForeignKey(Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="machine_files")
+    batch = models.ForeignKey(
+        Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="machine_files"
+    )
     pass_number = models.PositiveSmallIntegerField(_("轮次"))
     part = models.PositiveIntegerField(_("分块"))
     card_count = models.PositiveIntegerField(_("张数"))
@@ -57,9 +62,13 @@ class Card(ScopedModel):
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = THROUGH
 
     serial = models.CharField(_("芯片序列号"), max_length=32, unique=True)
-    lot = models.ForeignKey(StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="cards")
+    lot = models.ForeignKey(
+        StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="cards"
+    )
     batch = models.ForeignKey(Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="cards")
-    item = models.ForeignKey(BatchItem, verbose_name=_("批次明细"), on_delete=models.PROTECT, related_name="cards")
+    item = models.ForeignKey(
+        BatchItem, verbose_name=_("批次明细"), on_delete=models.PROTECT, related_name="cards"
+    )
     machine_file = models.ForeignKey(
         MachineFile, verbose_name=_("机器文件"), on_delete=models.PROTECT, related_name="cards"
     )
@@ -107,7 +116,9 @@ class Card(ScopedModel):
         ]
         indexes = [
             models.Index(fields=["batch", "outcome"]),
-            models.Index(fields=["accepted_on", "bank"], condition=Q(accepted_on__isnull=False), name="card_accepted"),
+            models.Index(
+                fields=["accepted_on", "bank"], condition=Q(accepted_on__isnull=False), name="card_accepted"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -124,7 +135,9 @@ class UnknownDecision(ScopedModel):
 
     card = models.ForeignKey(Card, verbose_name=_("卡片"), on_delete=models.PROTECT, related_name="decisions")
     outcome = models.CharField(
-        _("认定结果"), max_length=16, choices=[(Outcome.GOOD, Outcome.GOOD.label), (Outcome.REJECTED, Outcome.REJECTED.label)]
+        _("认定结果"),
+        max_length=16,
+        choices=[(Outcome.GOOD, Outcome.GOOD.label), (Outcome.REJECTED, Outcome.REJECTED.label)],
     )
     evidence = models.CharField(_("依据"), max_length=200)
     status = models.CharField(

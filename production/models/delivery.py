@@ -31,7 +31,9 @@ class Delivery(ScopedModel):
     }
 
     number = models.CharField(_("交付单号"), max_length=40, unique=True)
-    batch = models.ForeignKey(Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="deliveries")
+    batch = models.ForeignKey(
+        Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="deliveries"
+    )
     delivery_point = models.ForeignKey(DeliveryPoint, verbose_name=_("交付网点"), on_delete=models.PROTECT)
     card_count = models.PositiveIntegerField(_("张数"))
     status = models.CharField(
@@ -62,7 +64,9 @@ class Carton(ScopedModel):
         "bank": "delivery__batch__order__bank",
     }
 
-    delivery = models.ForeignKey(Delivery, verbose_name=_("交付"), on_delete=models.PROTECT, related_name="cartons")
+    delivery = models.ForeignKey(
+        Delivery, verbose_name=_("交付"), on_delete=models.PROTECT, related_name="cartons"
+    )
     number = models.CharField(_("箱号"), max_length=50, unique=True)
     card_count = models.PositiveIntegerField(_("张数"))
 
@@ -84,7 +88,9 @@ class Receipt(ScopedModel):
         "bank": "carton__delivery__batch__order__bank",
     }
 
-    carton = models.OneToOneField(Carton, verbose_name=_("箱"), on_delete=models.PROTECT, related_name="receipt")
+    carton = models.OneToOneField(
+        Carton, verbose_name=_("箱"), on_delete=models.PROTECT, related_name="receipt"
+    )
     result = models.CharField(_("结果"), max_length=16, choices=ReceiptResult.choices)
     counted = models.PositiveIntegerField(_("实点张数"))
     missing_positions = models.JSONField(_("缺少或损坏的箱内位置"), default=list, blank=True)
@@ -111,7 +117,10 @@ class Receipt(ScopedModel):
 class ReturnFile(ScopedModel):
     """What was made, for the provincial card system (回盘), sealed."""
 
-    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "batch__order__contract__supplier"}
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "batch__order__contract__supplier",
+    }
 
     batch = models.OneToOneField(
         Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="return_file"

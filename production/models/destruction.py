@@ -15,7 +15,10 @@ from production.models.batches import Batch
 class DestructionCertificate(ScopedModel):
     """What was destroyed, how, and who answers for it; verifiable offline with the portal's public key."""
 
-    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "batch__order__contract__supplier"}
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "batch__order__contract__supplier",
+    }
 
     number = models.CharField(_("证明编号"), max_length=40, unique=True)
     batch = models.OneToOneField(

@@ -72,7 +72,9 @@ class StockMovement(ScopedModel):
 
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "lot__contract__supplier"}
 
-    lot = models.ForeignKey(StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="movements")
+    lot = models.ForeignKey(
+        StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="movements"
+    )
     kind = models.CharField(_("类别"), max_length=16, choices=MovementKind.choices)
     source = models.ForeignKey(
         StockLocation, verbose_name=_("出"), null=True, on_delete=models.PROTECT, related_name="outgoing"
@@ -132,9 +134,16 @@ class StockRequest(ScopedModel):
             (MovementKind.ADJUSTMENT, MovementKind.ADJUSTMENT.label),
         ],
     )
-    lot = models.ForeignKey(StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="requests")
+    lot = models.ForeignKey(
+        StockLot, verbose_name=_("白卡批"), on_delete=models.PROTECT, related_name="requests"
+    )
     batch = models.ForeignKey(
-        Batch, verbose_name=_("批次"), null=True, blank=True, on_delete=models.PROTECT, related_name="stock_requests"
+        Batch,
+        verbose_name=_("批次"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="stock_requests",
     )
     quantity = models.IntegerField(_("数量"))
     reason = models.CharField(_("事由"), max_length=200, blank=True)

@@ -1,0 +1,192 @@
+"""Verbs: buttons of the admin that ask what they need, call one service and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.forms.utils import ErrorList
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from unfold.enums import ActionVariant
+from unfold.widgets import (
+    UnfoldAdminDateWidget,
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectMultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from portal.core.errors import PermissionRefusedError, PortalError
+
+if TYPE_CHECKING:
+    from portal.adminkit.base import ScopedAdmin
+
+WIDGETS: dict[type[forms.Field], type[forms.Widget]] = {
+    forms.ModelMultipleChoiceField: UnfoldAdminSelectMultipleWidget,
+    forms.ModelChoiceField: UnfoldAdminSelectWidget,
+    forms.ChoiceField: UnfoldAdminSelectWidget,
+    forms.FileField: UnfoldAdminFileFieldWidget,
+    forms.DateField: UnfoldAdminDateWidget,
+    forms.BooleanField: UnfoldBooleanSwitchWidget,
+    forms.DecimalField: UnfoldAdminDecimalFieldWidget,
+    forms.IntegerField: UnfoldAdminIntegerFieldWidget,
+    forms.CharField: UnfoldAdminTextInputWidget,
+}
+
+
+class VerbForm(forms.Form):
+    """A form of a verb in the admin's look; knows who asks and about which row."""
+
+    def __init__(
+        self, *args: Any, request: HttpRequest, row: models.Model | None = None, **kwargs: Any
+    ) -> None:
+        self.request = request
+        self.row = row
+        super().__init__(*args, **kwargs)
+        self.prepare()
+        for field in self.fields.values():
+            _dress(field)
+
+    def prepare(self) -> None:
+        """Set querysets and initial values that depend on the row or the user."""
+
+
+def _dress(field: forms.Field) -> None:
+    if isinstance(field.widget, forms.Textarea):
+        field.widget = UnfoldAdminTextareaWidget()
+        return
+    if isinstance(field.widget, (forms.HiddenInput, forms.PasswordInput, forms.DateTimeInput)):
+        if isinstance(field.widget, forms.DateTimeInput):
+            field.widget = UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"})
+            field.input_formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]  # type: ignore[attr-defined]
+        return
+    for kind, widget in WIDGETS.items():
+        if isinstance(field, kind):
+            dressed = widget()
+            if isinstance(field, forms.ChoiceField):
+                dressed.choices = field.widget.choices  # type: ignore[attr-defined]
+            dressed.is_required = field.required
+            field.widget = dressed
+            return
+
+
+Perform = Callable[["ScopedAdmin[Any]", HttpRequest, Any, dict[str, Any]], "HttpResponse | str | None"]
+
+
+def verb(
+    *,
+    label: Any,
+    permission: str,
+    form: type[VerbForm] = VerbForm,
+    when: Callable[[Any], bool] = bool,
+    icon: str = "",
+    variant: ActionVariant = ActionVariant.DEFAULT,
+    download: bool = False,
+    help_text: Any = "",
+) -> Callable[[Perform], Any]:
+    """Make a method `(admin, request, row, cleaned)` a button of the admin.
+
+    A GET asks (the form, or a plain confirmation), a POST performs; `download=True` performs on GET and returns
+    a file. The method returns a message, a response or None. PortalError is shown, nothing else is caught.
+
+    Args:
+        permission: needed to see and to use the button; the service checks it again.
+        when: whether the row's state offers the verb; the service refuses a late click all the same.
+
+    """
+
+    def decorate(perform: Perform) -> Any:
+        def view(self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None) -> HttpResponse:
+            if not request.user.has_perm(permission):
+                raise PermissionDenied
+            row = self.get_object(request, object_id) if object_id is not None else None
+            if object_id is not None and row is None:
+                raise Http404
+            if download:
+                return _perform(self, request, row, perform, {}) or _back(self, row)
+            return _ask_and_perform(self, request, row, view, perform)
+
+        view.__name__ = perform.__name__
+        view.short_description = label  # type: ignore[attr-defined]
+        view.allowed_permissions = [permission]  # type: ignore[attr-defined]
+        view.url_path = perform.__name__.replace("_", "-")  # type: ignore[attr-defined]
+        view.icon, view.variant, view.attrs = icon, variant, {}  # type: ignore[attr-defined]
+        view.original_function_name = perform.__name__  # type: ignore[attr-defined]
+        view.form_class, view.when, view.help_text = form, when, help_text  # type: ignore[attr-defined]
+        return view
+
+    return decorate
+
+
+def _ask_and_perform(
+    admin: ScopedAdmin[Any], request: HttpRequest, row: Any, view: Any, perform: Perform
+) -> HttpResponse:
+    posted = request.method == "POST"
+    form = view.form_class(
+        request.POST if posted else None,
+        request.FILES if posted else None,
+        request=request,
+        row=row,
+        error_class=ErrorList,
+    )
+    status = 200
+    if posted and form.is_valid():
+        response = _perform(admin, request, row, perform, form.cleaned_data)
+        if response is not None:
+            return response
+        status = 409
+    elif posted:
+        status = 422
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": view.short_description,
+        "subtitle": str(row) if row is not None else None,
+        "opts": admin.model._meta,
+        "original": row,
+        "form": form,
+        "media": admin.media + form.media,
+        "help_text": view.help_text,
+        "danger": view.variant == ActionVariant.DANGER,
+        "back": _address(admin, row),
+    }
+    return TemplateResponse(request, "admin/portal/verb.html", context, status=status)
+
+
+def _perform(
+    admin: ScopedAdmin[Any], request: HttpRequest, row: Any, perform: Perform, cleaned: dict[str, Any]
+) -> HttpResponse | None:
+    """Call the verb; None means it was refused and the message says why."""
+    try:
+        result = perform(admin, request, row, cleaned)
+    except PermissionRefusedError as exc:
+        raise PermissionDenied(exc.message) from exc
+    except PortalError as exc:
+        messages.error(request, f"{exc}（{exc.code}）")
+        return None
+    if isinstance(result, HttpResponse):
+        return result
+    messages.success(request, result or _("已完成"))
+    return _back(admin, row)
+
+
+def _address(admin: ScopedAdmin[Any], row: Any) -> str:
+    options = admin.model._meta
+    if row is None or not admin.model._default_manager.filter(pk=row.pk).exists():
+        return reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    return reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[row.pk])
+
+
+def _back(admin: ScopedAdmin[Any], row: Any) -> HttpResponse:
+    return redirect(_address(admin, row))
