@@ -20,7 +20,7 @@ from portal.core.seal import seal_package
 from portal.samples.banks import BANKS, BankSpec
 from portal.samples.faults import Draft, Expectation, FaultPlan, Scene, draft_of, spoil
 from portal.samples.people import COLUMNS, SamplePerson, people
-from portal.samples.photos import PhotoBook
+from portal.samples.photos import DRAWINGS, PhotoBook
 
 Encoding = Literal["utf-8", "gb18030"]
 
@@ -78,6 +78,7 @@ class SampleOrder:
     fault_rate: float = FAULT_RATE
     banks: Sequence[BankSpec] = BANKS
     issue_date: date = date(2026, 11, 23)
+    drawings: int = DRAWINGS
 
     def people(self) -> Iterator[SamplePerson]:
         """Yield the people afresh."""
@@ -140,7 +141,7 @@ def write_inner_zip(target: BinaryIO, order: SampleOrder, head: PackageHead) -> 
 def _drafts(order: SampleOrder, report: SampleReport) -> Iterator[Draft]:
     """Yield rows with photos, the chosen ones spoiled, and note each fault in the report."""
     rng = random.Random(f"faults:{order.seed}:{order.start}")
-    plan, book = FaultPlan(order.fault_rate, rng), PhotoBook(order.seed)
+    plan, book = FaultPlan(order.fault_rate, rng), PhotoBook(order.seed, order.drawings)
     scene = Scene(rng, order.banks, order.issue_date)
     for place, person in enumerate(order.people()):
         draft = draft_of(person, place + 1, book.photo(person.index), scene)
