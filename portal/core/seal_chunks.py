@@ -6,6 +6,7 @@ last flag. So a cut, swapped, repeated or appended chunk, or one from another fi
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -108,10 +109,10 @@ class SealedReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a plaintext position; beyond the end reads give nothing."""
+        """Move to a plaintext position; beyond the end reads give nothing, before the start is an OSError."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
         if base + offset < 0:
-            raise ValueError(f"negative position {base + offset}")
+            raise OSError(errno.EINVAL, f"negative position {base + offset}")  # zipfile relies on OSError
         self._position = base + offset
         return self._position
 
