@@ -1,8 +1,8 @@
 """Run the web server, the workers, the scheduler and a virtual station as one program (script/server).
 
 Each child leads its own process group, is started again when it stops by itself (after 1, 2, 4 … 30 s), and
-gets SIGTERM from the kernel should this process be killed. honcho is not used: its manager ends everything when
-one process stops, cannot start one again, and, killed itself, leaves a deaf helper behind for each child.
+gets SIGTERM from the kernel should this process be killed. honcho is not used: its manager ends everything
+when one process stops, cannot start one again, and leaves a deaf helper per child when it is killed itself.
 """
 
 from __future__ import annotations
