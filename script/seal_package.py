@@ -126,23 +126,32 @@ def _public_key(path: Path) -> Sm2PublicKey:
         raise SealFailedError(EXIT_KEY, f"公钥 {path} 不可用：{exc}") from exc
 
 
-@contextmanager
-def _package(path: Path) -> Iterator[BinaryIO]:
-    """Open a ready ZIP, or a nameless temporary ZIP of a folder's files."""
+def _package(path: Path) -> BinaryIO:
+    """Open a ready ZIP, or pack a folder's files into a temporary ZIP without a name."""
     try:
-        if path.is_dir():
-            with tempfile.TemporaryFile() as packed:
-                _pack(path, packed)
-                packed.seek(0)
-                yield packed
-            return
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise SealFailedError(EXIT_INPUT, f"{path} 不是目录，也不是 ZIP")
-            file.seek(0)
-            yield file
+        return _packed(path) if path.is_dir() else _ready_zip(path)
     except OSError as exc:
         raise SealFailedError(EXIT_INPUT, f"无法读取 {path}：{exc.strerror or exc}") from exc
+
+
+def _ready_zip(path: Path) -> BinaryIO:
+    file = path.open("rb")
+    if not zipfile.is_zipfile(file):
+        file.close()
+        raise SealFailedError(EXIT_INPUT, f"{path} 不是目录，也不是 ZIP")
+    file.seek(0)
+    return file
+
+
+def _packed(folder: Path) -> BinaryIO:
+    packed: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        _pack(folder, packed)
+    except BaseException:
+        packed.close()
+        raise
+    packed.seek(0)
+    return packed
 
 
 def _pack(folder: Path, target: BinaryIO) -> None:
@@ -169,6 +178,8 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         with file:
             yield file
         partial.rename(path)
+    except OSError as exc:
+        raise SealFailedError(EXIT_OUTPUT, f"写入 {path} 失败：{exc.strerror or exc}") from exc
     finally:
         partial.unlink(missing_ok=True)
 
