@@ -1,0 +1,116 @@
+"""Photos inside the stored payload of a package, read at their place without unpacking anything."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import IO, BinaryIO, cast
+
+from django.core.files.storage import default_storage
+
+from orders.models import Package
+from portal.core.key_refusals import KeyDestroyedError
+from portal.core.seal import SealedReader
+from portal.core.ziprefusals import ZipMismatchError
+from portal.core.ziptable import Entry, read_entry
+from portal.files import keystore
+
+OPEN_PAYLOADS = 4
+MAX_PHOTO_SIZE = 2 << 20
+"""Bytes beyond which a photo is not even read; validation's own limit is far below."""
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_FLAG_UTF8 = 1 << 11
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPlace:
+    """Where one photo lies in a package's payload, as the ZIP's directory described it."""
+
+    offset: int
+    compressed_size: int
+    size: int
+    method: int
+    crc: int
+
+
+@dataclass(slots=True)
+class _Open:
+    file: IO[bytes]
+    reader: SealedReader
+
+
+class _OpenPayloads(threading.local):
+    """The payloads a thread read last; never shared, for a reader moves its file's position."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.found: OrderedDict[str, _Open] = OrderedDict()
+
+    def reader(self, package: Package) -> SealedReader:
+        """Return the open payload; raise KeyDestroyedError as soon as any process destroyed its key."""
+        if self.process != os.getpid():  # a fork shares the parent's file positions
+            self.process, self.found = os.getpid(), OrderedDict()
+        key_id = package.content_key_id
+        if not keystore().exists(key_id):
+            self.drop(key_id)
+            raise KeyDestroyedError("数据包的密钥已销毁，照片不可再读", where=str(package))
+        opened = self.found.get(key_id)
+        if opened is None:
+            opened = self.found[key_id] = _opened(package)
+            while len(self.found) > OPEN_PAYLOADS:
+                self.found.popitem(last=False)[1].file.close()
+        self.found.move_to_end(key_id)
+        return opened.reader
+
+    def drop(self, key_id: str) -> None:
+        """Close a payload, if it is open."""
+        opened = self.found.pop(key_id, None)
+        if opened is not None:
+            opened.file.close()
+
+
+_payloads = _OpenPayloads()
+
+
+def payload_reader(package: Package) -> SealedReader:
+    """Return the plaintext view of a package's payload, kept open by this thread for the next call."""
+    return _payloads.reader(package)
+
+
+def close_payload(package: Package) -> None:
+    """Close this thread's view of a package's payload, before its file is removed."""
+    _payloads.drop(package.content_key_id)
+
+
+def _opened(package: Package) -> _Open:
+    key = keystore().key(package.content_key_id)
+    file = cast("IO[bytes]", default_storage.open(package.stored_name, "rb"))
+    reader = SealedReader(
+        cast("BinaryIO", file),
+        key,
+        chunk_size=package.chunk_size,
+        plaintext_length=package.payload_length,
+        context=bytes(package.payload_context),
+    )
+    return _Open(file, reader)
+
+
+def read_photo_at(package: Package, place: PhotoPlace) -> tuple[str, bytes]:
+    """Return name and bytes of the photo at a place, its checksum right.
+
+    The name stands in the member's own header only; the caller compares it with the person it wanted.
+    """
+    reader = payload_reader(package)
+    header = reader.read_at(place.offset, _LOCAL_HEADER.size)
+    if len(header) != _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+        raise ZipMismatchError("文件头与压缩包目录不一致", where=f"第 {place.offset} 字节")
+    flags, name_size, extra_size = _LOCAL_HEADER.unpack(header)[2], *_LOCAL_HEADER.unpack(header)[-2:]
+    start = place.offset + _LOCAL_HEADER.size
+    raw = reader.read_at(start, name_size)
+    name = raw.decode("utf-8" if flags & _FLAG_UTF8 else "cp437", "replace")
+    end = start + name_size + extra_size + place.compressed_size
+    entry = Entry(name, place.offset, place.compressed_size, place.size, place.method, place.crc, end)
+    return name, read_entry(cast("BinaryIO", reader), entry, MAX_PHOTO_SIZE)

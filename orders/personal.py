@@ -1,0 +1,205 @@
+"""The personal columns of cardholder records: sealed, opened, masked and found by blind index (R-22, R-45).
+
+Each value is SM4-GCM under its package's key and tied to its record, version and column, so that a value copied to
+another place does not open. Select records with `select_related("package")`: the key's id stands there.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from orders.models import CardholderRecord, Package
+from orders.payloads import PhotoPlace, read_photo_at
+from orders.validation import NormalisedRecord
+from portal import files
+from portal.core.crypto import FieldCipher, TamperedError
+from portal.core.idnumbers import mask_number, normalise_number
+from portal.core.names import mask_name, normalise_name
+from portal.core.problems import Problem
+
+Column = Literal["number", "name", "personal", "account", "problems", "source"]
+
+PHOTO_FOLDER = "photos/"
+_DATES = frozenset({"birth_on", "issue_on", "expires_on"})
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PersonalPart:
+    """What is personal besides number, name and account; its repr shows none of it."""
+
+    sex: str
+    ethnicity: str
+    birth_on: dt.date
+    document_kind: str
+    document_type: str
+    area: str
+    employer_name: str
+    card_number: str
+    issue_on: dt.date
+    expires_on: dt.date
+
+    @classmethod
+    def of(cls, values: NormalisedRecord) -> PersonalPart:
+        """Take the part out of a checked row."""
+        return cls(**{field.name: getattr(values, field.name) for field in fields(cls)})
+
+    def to_json(self) -> str:
+        """Return compact JSON, dates as YYYY-MM-DD."""
+        return _compact(asdict(self), default=dt.date.isoformat)
+
+    @classmethod
+    def from_json(cls, text: str) -> PersonalPart:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**values | {name: dt.date.fromisoformat(values[name]) for name in _DATES})
+
+
+def context(record_id: int, version: int, column: str) -> bytes:
+    """Return the associated data of one column of one version of one record."""
+    return f"orders.cardholderrecord/{record_id}/{version}/{column}".encode()
+
+
+def seal(cipher: FieldCipher, record_id: int, version: int, column: Column, text: str) -> bytes:
+    """Seal one value for a record that need not exist yet; for bulk work with the cipher at hand."""
+    return cipher.seal(text.encode("utf-8", "surrogatepass"), context(record_id, version, column))
+
+
+def seal_column(record: CardholderRecord, column: Column, text: str) -> bytes:
+    """Seal one value for an existing record under its package's key."""
+    return seal(files.cipher(record.package.key_id), record.pk, record.version, column, text)
+
+
+def open_column(record: CardholderRecord, column: Column) -> str:
+    """Return one value, "" where the record has none; raises KeyDestroyedError or TamperedError."""
+    blob = getattr(record, f"{column}_sealed")
+    if blob is None:
+        return ""
+    place = context(record.pk, record.version, column)
+    return files.cipher(record.package.key_id).open(bytes(blob), place).decode("utf-8", "surrogatepass")
+
+
+def seal_columns(
+    cipher: FieldCipher, record_id: int, version: int, *, number: str, name: str, personal: PersonalPart
+) -> tuple[bytes, bytes, bytes]:
+    """Seal number, name and personal part, in this order."""
+    return (
+        seal(cipher, record_id, version, "number", number),
+        seal(cipher, record_id, version, "name", name),
+        seal(cipher, record_id, version, "personal", personal.to_json()),
+    )
+
+
+def open_number(record: CardholderRecord) -> str:
+    """Return the social security number; never show it unmasked but through `unmask_record`."""
+    return open_column(record, "number")
+
+
+def open_name(record: CardholderRecord) -> str:
+    """Return the name."""
+    return open_column(record, "name")
+
+
+def open_account(record: CardholderRecord) -> str:
+    """Return the bank account, "" before matching."""
+    return open_column(record, "account")
+
+
+def open_personal(record: CardholderRecord) -> PersonalPart:
+    """Return the personal part of an accepted record."""
+    return PersonalPart.from_json(open_column(record, "personal"))
+
+
+def open_source(record: CardholderRecord) -> dict[str, str]:
+    """Return a returned row by column code, as it was received."""
+    text = open_column(record, "source")
+    return dict(json.loads(text)) if text else {}
+
+
+def open_problems(record: CardholderRecord) -> list[Problem]:
+    """Return what is wrong with a returned record."""
+    text = open_column(record, "problems")
+    return [Problem(*found) for found in json.loads(text)] if text else []
+
+
+def problems_text(problems: Iterable[Problem]) -> str:
+    """Write findings for sealing."""
+    return _compact([(found.field, found.code, found.expected, found.got) for found in problems])
+
+
+def source_text(source: dict[str, str]) -> str:
+    """Write a row by column code for sealing."""
+    return _compact(source)
+
+
+def masked_number(record: CardholderRecord) -> str:
+    """Return the number as lists show it: `4406**********1234`."""
+    return mask_number(open_number(record))
+
+
+def masked_name(record: CardholderRecord) -> str:
+    """Return the name as lists show it: `张*三`."""
+    return mask_name(open_name(record))
+
+
+def number_index(number: str) -> bytes:
+    """Return the blind index of a number in any spelling (R-45)."""
+    return _index("number", normalise_number(number))
+
+
+def name_index(name: str) -> bytes:
+    """Return the blind index of a name; Latin names are equal whatever their case (R-12)."""
+    return _index("name", normalise_name(name).upper())
+
+
+def card_number_index(card_number: str) -> bytes:
+    """Return the blind index of a social security card number (AAZ500)."""
+    return _index("card_number", normalise_number(card_number))
+
+
+def account_index(account: str) -> bytes:
+    """Return the blind index of a bank account, its spaces left out."""
+    return _index("account", normalise_number(account).replace(" ", ""))
+
+
+def _index(kind: str, value: str) -> bytes:
+    # The kind keeps equal texts of different columns apart: an account is never found as a number.
+    return files.blind_index().of(f"{kind}:{value}".encode("utf-8", "replace").decode())
+
+
+def photo_place(record: CardholderRecord) -> PhotoPlace | None:
+    """Return where the record's photo lies in its package, if it does."""
+    offset, stored, size = record.photo_offset, record.photo_stored_size, record.photo_size
+    method, crc = record.photo_method, record.photo_crc
+    if offset is None or stored is None or size is None or method is None or crc is None:
+        return None
+    return PhotoPlace(offset, stored, size, method, crc)
+
+
+def read_photo(record: CardholderRecord) -> bytes | None:
+    """Return the record's photo: its own corrected one, else the one in the package, else None."""
+    if record.photo_name:
+        with files.read_sealed(record.photo_name, record.package.key_id) as photo:
+            return photo.readall()
+    place = photo_place(record)
+    return read_photo_at(record.package, place)[1] if place else None
+
+
+def read_photo_of(package: Package, place: PhotoPlace, wanted: bytes) -> bytes:
+    """Return the photo at `place`; raise TamperedError unless its name is the number with index `wanted`."""
+    name, photo = read_photo_at(package, place)
+    if number_index(photo_number(name)) != wanted:
+        raise TamperedError("照片与登记的位置不符", where=f"第 {place.offset} 字节")
+    return photo
+
+
+def photo_number(name: str) -> str:
+    """Return the number a photo's file is named by: `photos/<number>.jpg`."""
+    return name.removeprefix(PHOTO_FOLDER).rpartition(".")[0]
+
+
+def _compact(value: Any, default: Any = None) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
