@@ -173,6 +173,7 @@ def test_a_private_key_out_of_range_or_of_another_pair_is_refused(
         PAIR.to_pem().replace("MIGHAgEAMBMGByqGSM49AgEG", "MIGHAgEAMBMGByqGSM49AgEH"),
         PAIR.public.to_pem(),
     ],
+    ids=["empty", "hex", "no base64", "cut", "more behind it", "other frame", "public"],
 )
 def test_a_file_that_is_no_private_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(KeyFormatError) as refusal:

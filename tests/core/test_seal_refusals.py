@@ -25,7 +25,7 @@ from tests.core.seal_cases import (
 )
 
 
-@pytest.mark.parametrize("length", [0, 1, 30, 1000, len(SEALED) // 2, len(SEALED) - 23, len(SEALED) - 1])
+@pytest.mark.parametrize("length", [0, 1, 30, 1000, -1000, -23, -22, -1])
 def test_a_cut_container_is_refused(length: int) -> None:
     assert refusal_of(SEALED[:length]).code == "not_a_container"
 
