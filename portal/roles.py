@@ -34,10 +34,17 @@ _PRODUCTION_READ = frozenset(
     )
 )
 _QUALITY_READ = frozenset(f"quality.view_{model}" for model in "defectcode defect inspection hold".split())
-_BILLING_READ = frozenset(f"billing.view_{model}" for model in "settlementperiod statement statementline".split())
+_BILLING_READ = frozenset(
+    f"billing.view_{model}" for model in "settlementperiod statement statementline".split()
+)
 _STATIONS_READ = frozenset({"stations.view_station"})
 _PURCHASER_READ = (
-    _ORDERS_READ | _PRODUCTION_READ | _QUALITY_READ | _BILLING_READ | _STATIONS_READ | {"portal.view_organisation"}
+    _ORDERS_READ
+    | _PRODUCTION_READ
+    | _QUALITY_READ
+    | _BILLING_READ
+    | _STATIONS_READ
+    | {"portal.view_organisation"}
 )
 _SUPPLIER_READ = (
     frozenset(
@@ -65,6 +72,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     },
     Role.PURCHASER_APPROVER: _PURCHASER_READ
     | {
+        "orders.activate_contract",
         "orders.edit_calendar",
         "orders.unmask_record",
         "orders.view_accountfile",
