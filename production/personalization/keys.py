@@ -1,7 +1,7 @@
 """Card keys by SM4 diversification, one master key over many cards at a time (R-25).
 
 Facts of the card, section 3: child = SM4(parent, factor || NOT factor), one block per step. Levels from the
-top: province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = last 8 bytes of the ATR.
+top: province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = end of ATR.
 Assumption: the levels of a PSAM usage byte also say where in that chain a key's master starts.
 Derivation by column is what makes it fast: creating a cipher costs fifty times the block itself.
 """
