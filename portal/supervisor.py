@@ -100,19 +100,14 @@ class Supervisor:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _run_once(self, service: Service) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *service.command,
-            cwd=ROOT,
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches this process only, which ends the others in order
-            preexec_fn=end_with_parent(signal.SIGTERM),
-        )
+        # A pipe of our own: with its own, asyncio waits for a dead child until grandchildren close theirs.
+        read_end, write_end = os.pipe()
+        try:
+            process = await self._spawn(service, write_end)
+        finally:
+            os.close(write_end)
         self._running[service.name] = process
-        assert process.stdout is not None
-        relay = asyncio.create_task(self._relay(service.name, process.stdout))
+        relay = asyncio.create_task(self._relay(service.name, read_end))
         code = await process.wait()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what a crashed leader left behind keeps ports and pipes
@@ -120,9 +115,28 @@ class Supervisor:
         del self._running[service.name]
         return code
 
-    async def _relay(self, name: str, output: asyncio.StreamReader) -> None:
-        async for line in _lines(output):
-            self.write(name, line)
+    async def _spawn(self, service: Service, output: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *service.command,
+            cwd=ROOT,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches this process only, which ends the others in order
+            preexec_fn=end_with_parent(signal.SIGTERM),
+        )
+
+    async def _relay(self, name: str, read_end: int) -> None:
+        output = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(read_end, "rb", buffering=0)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), pipe)
+        try:
+            async for line in _lines(output):
+                self.write(name, line)
+        finally:
+            transport.close()
 
 
 async def _lines(output: asyncio.StreamReader) -> AsyncIterator[str]:
