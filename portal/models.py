@@ -172,6 +172,29 @@ class Task(models.Model):
         return f"{self.handler.rsplit('.', 1)[-1]} {self.subject_type} {self.subject_id}/{self.part}"
 
 
+class PendingRemoval(models.Model):
+    """A key or stored file whose owner is gone; removed right after the commit, or by the sweeper (R-22)."""
+
+    class Kind(models.TextChoices):
+        """What is to be removed."""
+
+        KEY = "key", _("密钥")
+        FILE = "file", _("文件")
+
+    kind = models.CharField(_("类别"), max_length=8, choices=Kind.choices)
+    name = models.CharField(_("名称"), max_length=200)
+    requested_at = models.DateTimeField(_("登记时间"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("待清除项")
+        verbose_name_plural = _("待清除项")
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="pending_removal_once", fields=["kind", "name"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
 class ApiToken(models.Model):
     """A bearer token of a user for the API; only its SM3 digest is kept."""
 
@@ -194,4 +217,4 @@ class ApiToken(models.Model):
         return f"{self.user.username}: {self.name}"
 
 
-__all__ = ["ApiToken", "AuditEntry", "Organisation", "ScopedQuerySet", "Task", "User"]
+__all__ = ["ApiToken", "AuditEntry", "Organisation", "PendingRemoval", "ScopedQuerySet", "Task", "User"]

@@ -1,0 +1,100 @@
+"""Packing: cards sorted as the bank wants, in numbered cartons, one delivery a point (R-19, R-23)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from django.db.models import QuerySet
+
+from orders.choices import SortOrder
+from orders.models import DeliveryPoint
+from orders.personal import open_number
+from portal.audit import unit_of_work
+from portal.bulk import update_from
+from portal.core.errors import PortalError
+from portal.models import User
+from portal.queue import schedule
+from portal.roles import require
+from portal.workflow import check_move, locked, move
+from production.choices import BatchStatus, Outcome
+from production.models import Batch, Card, Carton, Delivery
+
+WRITE_LIST = "production.jobs_delivery.write_list"
+
+
+class BatchHeldError(PortalError):
+    """A held batch neither packs nor ships until its hold is released (R-26)."""
+
+    code = "batch_held"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placed:
+    """A good card and the key it is sorted by."""
+
+    key: tuple[str, ...] = field(repr=False)
+    sequence: int
+    card_id: int = field(compare=False)
+
+
+def refuse_held(batch: Batch) -> None:
+    """Refuse a batch under hold."""
+    if batch.held_reason:
+        raise BatchHeldError("批次已冻结，不能装箱或发货", where=batch.number, got=batch.held_reason)
+
+
+def pack_batch(batch: Batch, *, actor: User) -> Batch:
+    """Sort the good cards, put them into cartons and let the delivery lists be written."""
+    require(actor, "production.pack_batch", batch)
+    with unit_of_work(actor):
+        fresh = locked(batch)
+        refuse_held(fresh)
+        check_move(fresh, BatchStatus.PACKED)
+        placed = _sorted_cards(fresh)
+        for point, cards in placed.items():
+            delivery = _pack_point(fresh, point, cards)
+            schedule(WRITE_LIST, delivery, actor=actor)
+        details = {"deliveries": len(placed), "cards": sum(map(len, placed.values()))}
+        return move(fresh, BatchStatus.PACKED, actor=actor, details=details)
+
+
+def _sorted_cards(batch: Batch) -> dict[DeliveryPoint, list[Placed]]:
+    points: dict[DeliveryPoint, list[Placed]] = {}
+    cards: QuerySet[Card] = Card.objects.filter(batch=batch, outcome=Outcome.GOOD).select_related(
+        "item__record__package", "item__delivery_point"
+    )
+    for card in cards.iterator(chunk_size=1000):
+        placed = Placed(_sort_key(batch.sort_order, card), card.item.sequence, card.pk)
+        points.setdefault(card.item.delivery_point, []).append(placed)
+    for found in points.values():
+        found.sort()
+    return dict(sorted(points.items(), key=lambda entry: entry[0].code))
+
+
+def _sort_key(sort_order: str, card: Card) -> tuple[str, ...]:
+    record = card.item.record
+    assert record is not None, "an undelivered card has its record"
+    if sort_order == SortOrder.EMPLOYER:
+        # Cards without an employer come last, not first.
+        return (record.employer_code or "\uffff", open_number(record))
+    return (open_number(record),) if sort_order == SortOrder.NUMBER else ()
+
+
+def _pack_point(batch: Batch, point: DeliveryPoint, cards: Sequence[Placed]) -> Delivery:
+    delivery = Delivery.objects.create(
+        number=f"{batch.number}-{point.code}", batch=batch, delivery_point=point, card_count=len(cards)
+    )
+    rows: list[tuple[int, int, int]] = []
+    for number, content in enumerate(_chunks(cards, batch.carton_size), start=1):
+        carton = Carton.objects.create(
+            delivery=delivery, number=f"{delivery.number}-{number:03d}", card_count=len(content)
+        )
+        rows += [(card.card_id, carton.pk, position) for position, card in enumerate(content, start=1)]
+    update_from(Card, ["id"], ["carton", "carton_position"], rows)
+    return delivery
+
+
+def _chunks(cards: Sequence[Placed], size: int) -> Iterator[Sequence[Placed]]:
+    for start in range(0, len(cards), size):
+        yield cards[start : start + size]
