@@ -9,6 +9,7 @@ from typing import Any
 import dj_database_url
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
 from portal import embedded
@@ -125,9 +126,17 @@ STATIC_ROOT = VAR_DIR / "static"
 WHITENOISE_USE_FINDERS = not PRODUCTION
 PORTAL_CODE = env.str("PORTAL_CODE", default="FOSHAN-PORTAL")  # our name as recipient of sealed packages
 CITY_CODE = env.str("CITY_CODE", default="440600")
+CARD_PROFILE = env.str("CARD_PROFILE", default="sssc-3.0-sm4")
+FACE_TEMPLATE = env.str("FACE_TEMPLATE", default="plain")
+CARD_INITIALISER = env.str("CARD_INITIALISER", default="440600000001")  # 初始化机构编号, up to 24 digits
+# The virtual line: how many of its cards are made wrong, made badly, or lost track of (issue 2, Production).
+LINE_WRONG_RATE = env.float("LINE_WRONG_RATE", default=0.0003)
+LINE_BAD_RATE = env.float("LINE_BAD_RATE", default=0.0006)
+LINE_UNKNOWN_RATE = env.float("LINE_UNKNOWN_RATE", default=0.0002)
 INTAKE_DIR = Path(env.str("INTAKE_DIR", default=str(VAR_DIR / "intake")))  # the watched folder
 MAX_PACKAGE_BYTES = env.int("MAX_PACKAGE_BYTES", default=8 * 2**30)
 MAX_ACCOUNT_FILE_BYTES = env.int("MAX_ACCOUNT_FILE_BYTES", default=64 * 2**20)
+MAX_PACKAGE_MEMBERS = env.int("MAX_PACKAGE_MEMBERS", default=1_000_000)
 PHOTO_MIN_BYTES = env.int("PHOTO_MIN_BYTES", default=9 * 1024)
 PHOTO_MAX_BYTES = env.int("PHOTO_MAX_BYTES", default=40 * 1024)
 FILE_UPLOAD_TEMP_DIR = None
@@ -202,6 +211,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": _("制卡管理平台"),
     "SITE_SUBHEADER": _("第三代社会保障卡"),
     "SITE_SYMBOL": "badge",
+    "STYLES": [lambda request: static("portal/admin.css")],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,

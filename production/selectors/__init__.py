@@ -1,0 +1,1 @@
+"""Reads of the production app; services, admin and jobs start from them."""

@@ -1,0 +1,1 @@
+"""Verbs of the production app, one module a subject."""

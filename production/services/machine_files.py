@@ -1,0 +1,161 @@
+"""One run's machine file: keys, chip, stripe and face of its cards, written sealed and exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from django.conf import settings
+
+from orders.choices import CardKind, RecordStatus
+from orders.personal import open_account, read_photo
+from portal.audit import UnitOfWork, unit_of_work
+from portal.bulk import update_from
+from portal.core.errors import InputRefusedError
+from portal.core.glyphs import default_chain
+from portal.core.keystore import KeyMissingError
+from portal.files import keystore, write_sealed
+from portal.models import User
+from portal.workflow import locked, move
+from production.choices import ItemStatus, Outcome, RunStatus
+from production.files import line_cipher, machine_name
+from production.line.made import SOURCE_REASONS
+from production.models import BatchItem, Card, MachineFile
+from production.personalization.chip import build_chip
+from production.personalization.face import FaceRenderer, FaceValues
+from production.personalization.face_template import load_template
+from production.personalization.holder import CardHolder
+from production.personalization.keys import card_factor, city_keys, derive_card_keys
+from production.personalization.machinefile import MachineCard, MachineFileWriter, MachineHeader
+from production.personalization.profile import CardProfile, load_profile
+from production.personalization.stripe import StripeAccount, build_stripe
+from production.selectors.holders import holder_of
+
+
+class PhotoMissingError(InputRefusedError):
+    """A card whose face is personalized has no photo."""
+
+    code = "photo_missing"
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a run: digest of its file, cards in it, and cards its data did not allow."""
+
+    digest: bytes = b""
+    item_ids: list[int] = field(default_factory=list)
+    refused: list[tuple[Card, str]] = field(default_factory=list)
+
+
+def write_run(run: MachineFile, *, actor: User) -> None:
+    """Write the machine file of a queued run and bring its rows up to date; nothing when that is done.
+
+    A card that its data does not allow (a glyph missing, an account no stripe can hold) is rejected with
+    the reason, its position cancelled and its record sent back; the others go on.
+    """
+    with unit_of_work(actor) as work:
+        fresh = locked(run)
+        if fresh.status != RunStatus.QUEUED:
+            return
+        written = _write(fresh)
+        fresh.status, fresh.stored_name = RunStatus.PREPARED, machine_name(fresh)
+        fresh.digest, fresh.card_count = written.digest, len(written.item_ids)
+        fresh.save(update_fields=["status", "stored_name", "digest", "card_count"])
+        BatchItem.objects.filter(pk__in=written.item_ids).update(status=ItemStatus.PREPARED)
+        _send_back(written.refused, work, actor)
+        work.record(
+            "machinefile.prepared", fresh, cards=fresh.card_count, refused=len(written.refused),
+            digest=written.digest.hex(),
+        )  # fmt: skip
+
+
+def _write(run: MachineFile) -> Written:
+    profile = load_profile(settings.CARD_PROFILE)
+    cards = list(
+        Card.objects.filter(machine_file=run, outcome=Outcome.PENDING)
+        .select_related("item__record__package", "bank")
+        .order_by("item__sequence")
+    )
+    keys = derive_card_keys(
+        city_keys(card_masters(profile), profile, settings.CITY_CODE),
+        [card_factor(bytes.fromhex(card.atr)) for card in cards],
+    )
+    header = MachineHeader(run.batch.number, run.part, profile.code, settings.FACE_TEMPLATE, keys.names)
+    written = Written()
+    with write_sealed(machine_name(run), run.batch.key_id) as sink:
+        writer = MachineFileWriter(sink, header, line_cipher(run.batch))
+        for card, block in zip(cards, keys.blocks(), strict=True):
+            _add(writer, card, block, written)
+        written.digest = writer.close()
+    return written
+
+
+def _add(writer: MachineFileWriter, card: Card, keys: bytes, written: Written) -> None:
+    try:
+        made = _build(card, keys, load_profile(settings.CARD_PROFILE))
+    except InputRefusedError as exc:
+        if exc.code not in SOURCE_REASONS:
+            raise
+        written.refused.append((card, exc.code))
+    else:
+        writer.add(made)
+        written.item_ids.append(card.item_id)
+
+
+def _build(card: Card, keys: bytes, profile: CardProfile) -> MachineCard:
+    record = card.item.record
+    assert record is not None
+    holder, account = holder_of(record), open_account(record)
+    chip = build_chip(holder, profile, bytes.fromhex(card.card_identifier))
+    stripe = build_stripe(StripeAccount(account, holder.expires_on))
+    # R-4: what a pre-made card does not have is exactly the personalized face.
+    face = b"" if card.card_kind == CardKind.PREMADE else _face(card, holder, account)
+    return MachineCard(card.item.sequence, card.serial, chip.to_bytes(), keys, stripe, face)
+
+
+def _face(card: Card, holder: CardHolder, account: str) -> bytes:
+    record = card.item.record
+    assert record is not None
+    photo = read_photo(record)
+    if photo is None:
+        raise PhotoMissingError("缺少照片")
+    values = FaceValues.of(holder, bank_account=account, bank_name=card.bank.name)
+    return renderer(settings.FACE_TEMPLATE).render(values, photo)
+
+
+@lru_cache(maxsize=4)
+def renderer(template: str) -> FaceRenderer:
+    """Return this process's renderer of a template; it keeps ground and glyphs."""
+    return FaceRenderer(load_template(template), default_chain())
+
+
+def card_masters(profile: CardProfile) -> dict[str, bytes]:
+    """Return the master key of each of the profile's keys, by full name.
+
+    Outside production missing ones are drawn as test keys; in production KeyMissingError names the first.
+    """
+    names = {key.full_name: key.full_name.replace("/", "-") for key in profile.keys}
+    store = keystore()
+    try:
+        return {full: store.master_key(name) for full, name in names.items()}
+    except KeyMissingError:
+        if settings.PRODUCTION:
+            raise
+    present = {master.name for master in store.masters()}
+    store.generate_test_masters(name for name in names.values() if name not in present)
+    return {full: store.master_key(name) for full, name in names.items()}
+
+
+def _send_back(refused: list[tuple[Card, str]], work: UnitOfWork, actor: User) -> None:
+    """Reject cards their data does not allow, cancel the positions, return the records (R-20)."""
+    update_from(
+        Card,
+        ["id"],
+        ["outcome", "reason"],
+        [(card.pk, Outcome.REJECTED.value, code) for card, code in refused],
+    )
+    BatchItem.objects.filter(pk__in=[card.item_id for card, _ in refused]).update(status=ItemStatus.CANCELLED)
+    for card, code in refused:
+        assert card.item.record is not None
+        move(card.item.record, RecordStatus.CANCELLED, actor=actor, problem_codes=[code])
+        work.record("card.rejected", card, reason=code, position=card.item.sequence)
