@@ -1,0 +1,256 @@
+"""What the workers do with an account file: the dry run, and the load of its good rows (R-9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+from django.conf import settings
+from django.db import transaction
+
+from orders import personal
+from orders.account_rows import AccountLine, Contradictions, parse_layout, read_lines
+from orders.choices import AccountFileStatus, RecordStatus
+from orders.models import AccountFile, AccountRow, BankProfile, CardholderRecord
+from orders.selectors.accounts import (
+    AccountProblem,
+    AccountReport,
+    account_context,
+    account_report,
+    report_context,
+)
+from orders.services.accounts import (
+    AccountFileEmptyError,
+    discard_files,
+    refuse_file,
+    rows_name,
+)
+from orders.services.locking import lock_bank
+from orders.services.matching import schedule_matching
+from portal.audit import unit_of_work
+from portal.bulk import copy_rows, next_ids
+from portal.core.clock import today
+from portal.core.crypto import FieldCipher
+from portal.core.errors import InputRefusedError
+from portal.core.problems import Problem
+from portal.core.sheets import SheetLimits, read_table
+from portal.files import cipher, read_sealed, write_sealed
+from portal.models import User
+from portal.roles import require
+from portal.workflow import locked, move
+
+CHUNK: Final = 2000
+MAX_PROBLEMS: Final = 20_000
+_ROW_COLUMNS: Final = (
+    "id",
+    "account_file",
+    "bank",
+    "row_number",
+    "number_index",
+    "name_index",
+    "account_index",
+    "account_sealed",
+    "is_current",
+)
+
+
+class _Row(NamedTuple):
+    """A checked row; name and account are "" for a person whose row was refused."""
+
+    row_number: int
+    number: str
+    name: str
+    account: str
+
+
+class _New(NamedTuple):
+    """A row with its blind indexes, as it is stored."""
+
+    id: int
+    row: _Row
+    number_index: bytes
+    name_index: bytes
+    account_index: bytes
+
+
+class _DryRun:
+    """Collects what one pass over the file finds."""
+
+    def __init__(self) -> None:
+        self.problems: list[AccountProblem] = []
+        self.row_count = 0
+        self.refused: set[int] = set()
+        self._contradictions = Contradictions()
+
+    def take(self, lines: Iterable[AccountLine]) -> Iterator[_Row]:
+        """Yield each row with a valid number, without name and account where it was refused."""
+        for line in lines:
+            self.row_count += 1
+            found = [(line.row_number, problem) for problem in line.problems]
+            found = found or self._contradictions.check(line)
+            for row_number, problem in found:
+                self._note(row_number, problem)
+            if line.row_number in self.refused:
+                line = AccountLine(line.row_number, line.number, "", "")  # noqa: PLW2901 -- the row is refused
+            if line.number:
+                yield _Row(line.row_number, line.number, line.name, line.account)
+
+    def report(self) -> AccountReport:
+        """Return the findings in the order of the rows."""
+        problems = sorted(self.problems, key=lambda problem: problem.row_number)
+        return AccountReport(tuple(problems), frozenset(self._contradictions.withdrawn))
+
+    def _note(self, row_number: int, problem: Problem) -> None:
+        self.refused.add(row_number)
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(
+                AccountProblem(row_number, problem.field, problem.code, problem.expected, problem.got)
+            )
+
+
+def examine_file(account_file: AccountFile, *, actor: User) -> AccountFile:
+    """Read a received file once: keep its good rows sealed and list the bad ones, or refuse it whole."""
+    require(actor, "orders.upload_accounts", account_file)
+    with unit_of_work(actor):
+        fresh = locked(account_file)
+        if fresh.status != AccountFileStatus.RECEIVED:
+            return fresh
+        dry_run = _DryRun()
+        try:
+            _read_into(fresh, dry_run)
+        except InputRefusedError as exc:
+            return refuse_file(fresh, exc, actor=actor)
+        report = dry_run.report().to_json().encode("utf-8", "surrogatepass")
+        refused = len(dry_run.refused)
+        return move(
+            fresh,
+            AccountFileStatus.CHECKED,
+            actor=actor,
+            details={"rows": dry_run.row_count, "refused": refused},
+            row_count=dry_run.row_count,
+            good_count=dry_run.row_count - refused,
+            refused_count=refused,
+            problems_sealed=cipher(fresh.key_id).seal(report, report_context(fresh)),
+        )
+
+
+def _read_into(account_file: AccountFile, dry_run: _DryRun) -> None:
+    """Check every row and write the ones with a valid number to the sealed file of rows."""
+    profile = BankProfile.objects.get(organisation=account_file.bank)
+    layout = parse_layout(profile.account_layout)
+    limits = SheetLimits(max_bytes=settings.MAX_ACCOUNT_FILE_BYTES)
+    key_id = account_file.key_id
+    with (
+        read_sealed(account_file.stored_name, key_id) as source,
+        write_sealed(rows_name(key_id), key_id) as target,
+    ):
+        sheet = layout.sheet if layout else None
+        rows = read_table(cast("BinaryIO", source), sheet=sheet, limits=limits)
+        for row in dry_run.take(read_lines(rows, layout, today=today())):
+            target.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        if not dry_run.row_count:
+            raise AccountFileEmptyError("表头下面没有任何数据行", got="0 行")
+
+
+def load_file(account_file: AccountFile, *, actor: User) -> AccountFile:
+    """Load the checked rows; a newer row replaces the older one of the same bank and person.
+
+    A record already matched with an account that has changed waits for matching again, unless ordered.
+    """
+    require(actor, "orders.upload_accounts", account_file)
+    with unit_of_work(actor) as work:
+        bank = lock_bank(account_file.bank)
+        fresh = locked(account_file)
+        if fresh.status == AccountFileStatus.LOADED:
+            return fresh
+        replaced = rematched = 0
+        for rows in _checked_rows(fresh):
+            chunk_replaced, chunk_rematched = _store(fresh, rows)
+            replaced, rematched = replaced + chunk_replaced, rematched + chunk_rematched
+        details = {"rows": fresh.good_count, "replaced": replaced, "rematched": rematched}
+        loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details)
+        work.record("records.match_requested", bank, banks=1)
+        schedule_matching(bank, actor=User.objects.system())
+        transaction.on_commit(lambda: discard_files(loaded))
+    return loaded
+
+
+def _checked_rows(account_file: AccountFile) -> Iterator[list[_Row]]:
+    """Yield the rows of the dry run in chunks; one that lost to a contradiction comes as refused."""
+    withdrawn = account_report(account_file).withdrawn
+    with read_sealed(rows_name(account_file.key_id), account_file.key_id) as source:
+        rows = (_Row(*json.loads(line)) for line in _lines(source))
+        kept = (row._replace(name="", account="") if row.row_number in withdrawn else row for row in rows)
+        while chunk := list(islice(kept, CHUNK)):
+            yield chunk
+
+
+def _lines(source: Any) -> Iterator[bytes]:
+    """Cut the sealed file at its line ends; `readline` of a raw reader would go byte by byte."""
+    rest = b""
+    while block := source.read(1 << 18):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+
+
+def _store(account_file: AccountFile, rows: list[_Row]) -> tuple[int, int]:
+    """Write one chunk; return how many older rows it replaces and how many records must match again."""
+    ids = next_ids(AccountRow, len(rows))
+    new = [_New(row_id, row, *_indexes(row)) for row_id, row in zip(ids, rows, strict=True)]
+    good = {each.number_index: each for each in new if each.row.account}
+    older = AccountRow.objects.filter(bank=account_file.bank, is_current=True, number_index__in=list(good))
+    changed, replaced = [], []
+    for pk, number, name, account in older.values_list("pk", "number_index", "name_index", "account_index"):
+        replaced.append(pk)
+        now = good[bytes(number)]
+        if (bytes(name), bytes(account)) != (now.name_index, now.account_index):
+            changed.append(bytes(number))
+    AccountRow.objects.filter(pk__in=replaced).update(is_current=False)
+    rematched = _release(account_file, changed)
+    copy_rows(AccountRow, _ROW_COLUMNS, _stored(account_file, new, cipher(account_file.key_id)))
+    # Whoever waited before is to be looked at again, even if the scheduled matching is lost.
+    CardholderRecord.objects.filter(
+        status=RecordStatus.ACCEPTED,
+        bank=account_file.bank,
+        number_index__in=[each.number_index for each in new],
+    ).update(unmatched_reason="")
+    return len(replaced), rematched
+
+
+def _indexes(row: _Row) -> tuple[bytes, bytes, bytes]:
+    if not row.account:
+        return personal.number_index(row.number), b"", b""
+    return (
+        personal.number_index(row.number),
+        personal.name_index(row.name),
+        personal.account_index(row.account),
+    )
+
+
+def _stored(account_file: AccountFile, new: list[_New], seal: FieldCipher) -> Iterator[tuple[Any, ...]]:
+    """Yield table rows; a refused person's row holds no account and is never current."""
+    for each in new:
+        account = each.row.account
+        sealed = seal.seal(account.encode(), account_context(each.id)) if account else b""
+        yield (
+            each.id,
+            account_file.pk,
+            account_file.bank_id,
+            each.row.row_number,
+            each.number_index,
+            each.name_index,
+            each.account_index,
+            sealed,
+            bool(account),
+        )
+
+
+def _release(account_file: AccountFile, number_indexes: list[bytes]) -> int:
+    """Take matched records back whose account or name at the bank has changed."""
+    return int(
+        CardholderRecord.objects.filter(
+            status=RecordStatus.MATCHED, bank=account_file.bank, number_index__in=number_indexes
+        ).update(status=RecordStatus.ACCEPTED, account_sealed=None, matched_at=None, unmatched_reason="")
+    )

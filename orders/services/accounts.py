@@ -1,0 +1,307 @@
+"""Take in the banks' account files: upload, dry run, load, and what comes back to the bank (R-8, R-9).
+
+A file stays sealed under a key of its own. Once loaded, only the rows are kept; when the last of them is
+destroyed with its batch, the key goes too (R-22).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from orders.account_rows import parse_layout
+from orders.choices import AccountFileStatus
+from orders.models import AccountFile, BankProfile
+from orders.selectors.accounts import AccountProblem, account_report
+from portal.audit import record_alone, unit_of_work
+from portal.choices import OrganisationKind
+from portal.core.clock import format_moment
+from portal.core.crypto import sm3_hasher
+from portal.core.errors import ConflictError, InputRefusedError, PortalError
+from portal.core.keystore import KeyPurpose
+from portal.core.sheets import Column, write_list
+from portal.files import keystore, remove, write_sealed
+from portal.models import Organisation, Task, User
+from portal.queue import schedule
+from portal.roles import require
+from portal.workflow import check_move, locked, move
+
+CHECK_FILE: Final = "orders.jobs_accounts.check_account_file"
+LOAD_FILE: Final = "orders.jobs_accounts.load_account_file"
+_BLOCK: Final = 1 << 20
+
+
+class AccountFileRefusedError(InputRefusedError):
+    """An account file that is not taken in at all."""
+
+    code = "account_file_refused"
+
+
+class BankUnknownError(AccountFileRefusedError):
+    """The organisation is no bank of the programme (R-5)."""
+
+    code = "account_bank_unknown"
+
+
+class AccountFileEmptyError(AccountFileRefusedError):
+    """A file without a byte, or without a row below its headings."""
+
+    code = "account_file_empty"
+
+
+class AccountFileTooLargeError(AccountFileRefusedError):
+    """More bytes than an account file may have."""
+
+    code = "account_file_too_large"
+
+
+class AccountFileReplayError(ConflictError):
+    """The bank has sent exactly this file before."""
+
+    code = "account_file_replay"
+
+
+def upload_account_file(file: BinaryIO, *, file_name: str, bank: Organisation, actor: User) -> AccountFile:
+    """Seal a bank's file, store it and schedule its dry run; a refusal is audited and leaves nothing."""
+    require(actor, "orders.upload_accounts", bank)
+    name = os.path.basename(file_name.replace("\\", "/"))[-200:] or "accounts"  # noqa: PTH119 -- no path
+    try:
+        return _take_in(file, name, _bank_profile(bank), actor)
+    except PortalError as exc:
+        record_alone("account_file.refused", actor=actor, subject=bank, code=exc.code)
+        raise
+
+
+def _bank_profile(bank: Organisation) -> BankProfile:
+    profile: BankProfile | None = (
+        BankProfile.objects.select_related("organisation")
+        .filter(organisation=bank, organisation__kind=OrganisationKind.BANK, organisation__is_active=True)
+        .first()
+    )
+    if profile is None:
+        raise BankUnknownError("该单位不是本项目的合作银行", got=str(bank))
+    return profile
+
+
+def _take_in(file: BinaryIO, file_name: str, profile: BankProfile, actor: User) -> AccountFile:
+    key_id = keystore().create(KeyPurpose.ACCOUNT_FILE, f"accounts {profile.organisation.code}")
+    stored_name = upload_name(key_id)
+    try:
+        digest, size = _seal(file, stored_name, key_id)
+        with unit_of_work(actor) as work:
+            row = _new_row(profile, digest, file_name=file_name, size=size, key_id=key_id, actor=actor)
+            work.record("account_file.received", row, bank=profile.organisation.code, size=size)
+            schedule(CHECK_FILE, row, actor=actor)
+    except BaseException:
+        remove(stored_name)
+        keystore().destroy(key_id)
+        raise
+    return row
+
+
+def _seal(file: BinaryIO, stored_name: str, key_id: str) -> tuple[bytes, int]:
+    """Copy the upload into a sealed file; return SM3 digest and size. Nothing of it lies in the clear."""
+    hasher, size = sm3_hasher(), 0
+    file.seek(0)
+    with write_sealed(stored_name, key_id) as target:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            if size > settings.MAX_ACCOUNT_FILE_BYTES:
+                limit = f"不超过 {settings.MAX_ACCOUNT_FILE_BYTES} 字节"
+                raise AccountFileTooLargeError("账号文件过大", expected=limit)
+            hasher.update(block)
+            target.write(block)
+        if not size:
+            raise AccountFileEmptyError("账号文件是空的", got="0 字节")
+    return hasher.finalize(), size
+
+
+def _new_row(
+    profile: BankProfile, digest: bytes, *, file_name: str, size: int, key_id: str, actor: User
+) -> AccountFile:
+    try:
+        with transaction.atomic():
+            row: AccountFile = AccountFile.objects.create(
+                bank=profile.organisation,
+                file_name=file_name,
+                digest=digest,
+                size=size,
+                key_id=key_id,
+                stored_name=upload_name(key_id),
+                uploaded_by=actor,
+            )
+    except IntegrityError as exc:
+        earlier = AccountFile.objects.filter(bank=profile.organisation, digest=digest).order_by("pk").first()
+        where = f"{earlier.file_name}（{format_moment(earlier.uploaded_at)}）" if earlier else ""
+        raise AccountFileReplayError("相同的账号文件已上传过", where=where) from exc
+    return row
+
+
+def upload_name(key_id: str) -> str:
+    """Return the stored name of a file as it came."""
+    return f"accounts/{key_id}/upload"
+
+
+def rows_name(key_id: str) -> str:
+    """Return the stored name of the checked rows, which wait between dry run and load."""
+    return f"accounts/{key_id}/rows"
+
+
+def check_account_file(account_file: AccountFile, *, actor: User) -> list[Task]:
+    """Schedule the dry run; an upload has done so already, and a second time adds nothing."""
+    require(actor, "orders.upload_accounts", account_file)
+    with unit_of_work(actor):
+        fresh = locked(account_file)
+        check_move(fresh, AccountFileStatus.CHECKED)
+        return schedule(CHECK_FILE, fresh, actor=actor)
+
+
+def load_account_file(account_file: AccountFile, *, actor: User) -> list[Task]:
+    """Schedule loading of the good rows of a checked file; matching of the bank follows by itself."""
+    require(actor, "orders.upload_accounts", account_file)
+    with unit_of_work(actor) as work:
+        fresh = locked(account_file)
+        check_move(fresh, AccountFileStatus.LOADED)
+        tasks = schedule(LOAD_FILE, fresh, actor=actor, queue="bulk")
+        work.record("account_file.load_requested", fresh)
+    return tasks
+
+
+def set_account_layout(profile: BankProfile, mapping: Mapping[str, Any], *, actor: User) -> BankProfile:
+    """Save which column of a bank's files holds what; {} returns to recognising the common labels."""
+    require(actor, "orders.upload_accounts", profile)
+    parse_layout(mapping)
+    with unit_of_work(actor) as work:
+        fresh = locked(profile)
+        before, fresh.account_layout = fresh.account_layout, dict(mapping)
+        fresh.save(update_fields=["account_layout"])
+        work.record("bankprofile.layout_set", fresh, before=before, after=fresh.account_layout)
+    return fresh
+
+
+PROBLEM_COLUMNS: Final = (
+    Column("行号", 8),
+    Column("列", 16),
+    Column("问题", 26),
+    Column("应为", 40),
+    Column("实为", 40),
+    Column("问题代码", 20),
+)
+_PROBLEMS: Final[Mapping[str, str]] = {
+    "number_missing": "缺少证件号码",
+    "number_rounded": "证件号码被电子表格改成了数值",
+    "number_scientific": "证件号码被电子表格改成了数值",
+    "number_length": "证件号码位数不对",
+    "number_checksum": "证件号码校验位不符",
+    "number_area": "证件号码的行政区划不对",
+    "number_birth": "证件号码中的出生日期不对",
+    "number_country": "证件号码的国家代码不对",
+    "number_format": "证件号码格式不对",
+    "number_repeated": "同一人员重复出现",
+    "number_conflict": "同一人员有互相矛盾的多行",
+    "name_missing": "缺少户名",
+    "name_too_long": "户名过长",
+    "name_control": "户名含不可见字符",
+    "name_symbol": "户名含不应有的符号",
+    "account_missing": "缺少账号",
+    "account_rounded": "账号被电子表格改成了数值",
+    "account_format": "账号格式不对",
+    "account_repeated": "账号与他人相同",
+}
+
+
+def problem_workbook(account_file: AccountFile, target: Path | BinaryIO, *, actor: User) -> int:
+    """Write the dry run's findings as Excel for the bank that sent the file; return how many."""
+    require(actor, "orders.upload_accounts", account_file)
+    with unit_of_work(actor) as work:
+        fresh = locked(account_file)
+        report = account_report(fresh)
+        count = write_list(
+            target,
+            title=f"{fresh.bank.name} 账号文件问题清单",
+            columns=PROBLEM_COLUMNS,
+            rows=(_problem_row(problem) for problem in report.problems),
+            header_lines=_problem_head(fresh, len(report.problems), actor),
+            sheet_name="问题",
+        )
+        work.record("account_file.problems_exported", fresh, rows=count)
+    return count
+
+
+def _problem_head(account_file: AccountFile, listed: int, actor: User) -> list[str]:
+    counted = (
+        f"共 {account_file.row_count or 0} 行，有效 {account_file.good_count or 0} 行，"
+        f"问题 {account_file.refused_count or 0} 行；列出问题 {listed} 条"
+    )
+    return [f"文件：{account_file.file_name}　导出人：{actor}", counted]
+
+
+def _problem_row(problem: AccountProblem) -> list[str]:
+    words = _PROBLEMS.get(problem.code, "整行无法读取" if problem.code.startswith("row_") else problem.code)
+    return [str(problem.row_number), problem.column, words, problem.expected, problem.got, problem.code]
+
+
+def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFile:
+    """Destroy a file's key, what is stored of it and its rows; records already matched keep their account."""
+    require(actor, "orders.destroy_accounts", account_file)
+    fresh = locked_alone(account_file)
+    check_move(fresh, AccountFileStatus.DESTROYED)
+    # First the key: whatever happens next, nothing of the file can be read any more.
+    tombstone = keystore().destroy(fresh.key_id)
+    discard_files(fresh)
+    with unit_of_work(actor):
+        rows, _ = fresh.rows.all().delete()
+        details = {"rows": rows, "key_digest": tombstone.key_digest}
+        return move(
+            fresh,
+            AccountFileStatus.DESTROYED,
+            actor=actor,
+            details=details,
+            problems_sealed=None,
+            stored_name="",
+        )
+
+
+def locked_alone(account_file: AccountFile) -> AccountFile:
+    """Return the row as it is now, waiting for whoever works on it."""
+    with transaction.atomic():
+        return locked(account_file)
+
+
+def discard_files(account_file: AccountFile) -> None:
+    """Remove what is stored of a file that was loaded or refused; a second time changes nothing."""
+    remove(upload_name(account_file.key_id))
+    remove(rows_name(account_file.key_id))
+    AccountFile.objects.filter(pk=account_file.pk).update(stored_name="")
+
+
+def refuse_file(account_file: AccountFile, refusal: PortalError, *, actor: User) -> AccountFile:
+    """Move a file that cannot be used to REFUSED with its reason, and discard it with its key."""
+    refused = move(
+        account_file,
+        AccountFileStatus.REFUSED,
+        actor=actor,
+        details={"code": refusal.code},
+        refusal_code=refusal.code,
+        refusal_text=str(refusal)[:500],
+    )
+    transaction.on_commit(lambda: discard_refused(refused))
+    return refused
+
+
+def discard_refused(account_file: AccountFile) -> None:
+    """Destroy key and files of a refused file: only the reason stays."""
+    keystore().destroy(account_file.key_id)
+    discard_files(account_file)
+
+
+def idle_files() -> Iterator[AccountFile]:
+    """Yield files whose leftovers are to be removed: refused or loaded, but still stored."""
+    finished = [AccountFileStatus.LOADED, AccountFileStatus.REFUSED]
+    found = AccountFile.objects.filter(status__in=finished).exclude(stored_name="").order_by("pk")
+    return iter(found[:100])
