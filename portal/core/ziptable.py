@@ -298,12 +298,13 @@ def _wide(extra: bytes, narrow: tuple[int, int, int], name: str) -> tuple[int, i
     body = _extra_64(extra)
     values, at = [], 0
     for value in narrow:
-        if value == _FULL_32:
-            if at + 8 > len(body):
-                raise ZipMismatchError("压缩包的 64 位大小缺失", where=shown_name(name))
-            value = int.from_bytes(body[at : at + 8], "little")
-            at += 8
-        values.append(value)
+        if value != _FULL_32:
+            values.append(value)
+            continue
+        if at + 8 > len(body):
+            raise ZipMismatchError("压缩包的 64 位大小缺失", where=shown_name(name))
+        values.append(int.from_bytes(body[at : at + 8], "little"))
+        at += 8
     size, packed, offset = values
     return size, packed, offset
 

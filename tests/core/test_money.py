@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -106,7 +107,7 @@ def test_rounding_is_half_up_and_floats_are_refused() -> None:
     assert to_fen(Decimal("0.125")) == Decimal("0.13")
     assert to_fen(Decimal("-0.125")) == Decimal("-0.13")
     assert format_yuan(13750000) == "¥13,750,000.00"
-    assert format_yuan(Decimal("-1")) == "-¥1.00"
+    assert format_yuan(Decimal(-1)) == "-¥1.00"
     with pytest.raises(TypeError):
         to_fen(0.1)  # type: ignore[arg-type]
 
@@ -127,7 +128,7 @@ def test_a_contract_has_six_periods_that_touch(signed_on: date) -> None:
     periods = list(contract_periods(signed_on))
     assert len(periods) == 6
     assert periods[0].start == signed_on
-    gaps = [(after.start - before.end).days for before, after in zip(periods, periods[1:], strict=False)]
+    gaps = [(after.start - before.end).days for before, after in pairwise(periods)]
     assert gaps == [1] * 5
     assert (periods[-1].end - add_months(signed_on, 36)).days == -1
 
