@@ -40,7 +40,7 @@ class DefectRate:
 
 
 def defect_rate(batch: Batch) -> DefectRate:
-    """Count the batch's supplier defects; cards spoiled by wrong source data are not the supplier's (R-20)."""
+    """Count the batch's defects; cards spoiled by wrong source data are not the supplier's (R-20)."""
     counts = Defect.objects.filter(card__batch=batch, liability=Liability.SUPPLIER).aggregate(
         wrong=Count("id", filter=Q(kind=DefectKind.WRONG_CARD)),
         bad=Count("id", filter=Q(kind=DefectKind.BAD_CARD)),
