@@ -29,13 +29,8 @@ def match_bank(task: Task) -> None:
 
 
 def advance() -> None:
-    """Match what has never been looked at, and remove what loaded, refused and used-up files leave behind."""
+    """Match what has never been looked at, and destroy loaded files of which no row is left (R-22)."""
     _match_fresh()
-    for account_file in accounts.idle_files():
-        if account_file.status == AccountFileStatus.REFUSED:
-            accounts.discard_refused(account_file)
-        else:
-            accounts.discard_files(account_file)
     rows = AccountRow.objects.filter(account_file=OuterRef("pk"))
     used_up = AccountFile.objects.filter(~Exists(rows), status=AccountFileStatus.LOADED)
     for account_file in used_up.order_by("pk")[:100]:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from django.conf import settings
-from django.db import transaction
 
 from orders import personal
 from orders.account_rows import AccountLine, Contradictions, parse_layout, read_lines
@@ -23,7 +22,7 @@ from orders.selectors.accounts import (
 )
 from orders.services.accounts import (
     AccountFileEmptyError,
-    discard_files,
+    discard,
     refuse_file,
     rows_name,
 )
@@ -170,10 +169,10 @@ def load_file(account_file: AccountFile, *, actor: User) -> AccountFile:
             chunk_replaced, chunk_rematched = _store(fresh, rows)
             replaced, rematched = replaced + chunk_replaced, rematched + chunk_rematched
         details = {"rows": fresh.good_count, "replaced": replaced, "rematched": rematched}
-        loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details)
+        discard(fresh, with_key=False)
+        loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details, stored_name="")
         work.record("records.match_requested", bank, banks=1)
         schedule_matching(bank, actor=User.objects.system())
-        transaction.on_commit(lambda: discard_files(loaded))
     return loaded
 
 

@@ -7,7 +7,7 @@ destroyed with its batch, the key goes too (R-22).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,6 +28,7 @@ from portal.core.sheets import Column, write_list
 from portal.files import keystore, remove, write_sealed
 from portal.models import Organisation, Task, User
 from portal.queue import schedule
+from portal.removal import remove_after_commit
 from portal.roles import require
 from portal.workflow import check_move, locked, move
 
@@ -247,61 +248,39 @@ def _problem_row(problem: AccountProblem) -> list[str]:
 
 
 def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFile:
-    """Destroy a file's key, what is stored of it and its rows; records already matched keep their account."""
+    """Destroy a file's rows, key and what is stored; matched records keep their account (R-22)."""
     require(actor, "orders.destroy_accounts", account_file)
-    fresh = locked_alone(account_file)
-    check_move(fresh, AccountFileStatus.DESTROYED)
-    # First the key: whatever happens next, nothing of the file can be read any more.
-    tombstone = keystore().destroy(fresh.key_id)
-    discard_files(fresh)
     with unit_of_work(actor):
+        fresh = locked(account_file)
+        check_move(fresh, AccountFileStatus.DESTROYED)
         rows, _ = fresh.rows.all().delete()
-        details = {"rows": rows, "key_digest": tombstone.key_digest}
+        discard(fresh, with_key=True)
         return move(
             fresh,
             AccountFileStatus.DESTROYED,
             actor=actor,
-            details=details,
+            details={"rows": rows},
             problems_sealed=None,
             stored_name="",
         )
 
 
-def locked_alone(account_file: AccountFile) -> AccountFile:
-    """Return the row as it is now, waiting for whoever works on it."""
-    with transaction.atomic():
-        return locked(account_file)
-
-
-def discard_files(account_file: AccountFile) -> None:
-    """Remove what is stored of a file that was loaded or refused; a second time changes nothing."""
-    remove(upload_name(account_file.key_id))
-    remove(rows_name(account_file.key_id))
-    AccountFile.objects.filter(pk=account_file.pk).update(stored_name="")
+def discard(account_file: AccountFile, *, with_key: bool) -> None:
+    """Have what is stored of a file removed after the commit, and its key destroyed."""
+    key_id = account_file.key_id
+    remove_after_commit(keys=[key_id] if with_key else [], files=[upload_name(key_id), rows_name(key_id)])
 
 
 def refuse_file(account_file: AccountFile, refusal: PortalError, *, actor: User) -> AccountFile:
-    """Move a file that cannot be used to REFUSED with its reason, and discard it with its key."""
-    refused = move(
-        account_file,
-        AccountFileStatus.REFUSED,
-        actor=actor,
-        details={"code": refusal.code},
-        refusal_code=refusal.code,
-        refusal_text=str(refusal)[:500],
-    )
-    transaction.on_commit(lambda: discard_refused(refused))
-    return refused
-
-
-def discard_refused(account_file: AccountFile) -> None:
-    """Destroy key and files of a refused file: only the reason stays."""
-    keystore().destroy(account_file.key_id)
-    discard_files(account_file)
-
-
-def idle_files() -> Iterator[AccountFile]:
-    """Yield files whose leftovers are to be removed: refused or loaded, but still stored."""
-    finished = [AccountFileStatus.LOADED, AccountFileStatus.REFUSED]
-    found = AccountFile.objects.filter(status__in=finished).exclude(stored_name="").order_by("pk")
-    return iter(found[:100])
+    """Move a file that cannot be used to REFUSED; only the reason stays, its key is destroyed."""
+    with unit_of_work(actor):
+        discard(account_file, with_key=True)
+        return move(
+            account_file,
+            AccountFileStatus.REFUSED,
+            actor=actor,
+            details={"code": refusal.code},
+            refusal_code=refusal.code,
+            refusal_text=str(refusal)[:500],
+            stored_name="",
+        )
