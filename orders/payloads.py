@@ -38,8 +38,13 @@ class PhotoPlace:
 
 @dataclass(slots=True)
 class _Open:
+    """A payload's file with its view; closed with its thread, at the latest."""
+
     file: IO[bytes]
     reader: SealedReader
+
+    def __del__(self) -> None:
+        self.file.close()
 
 
 class _OpenPayloads(threading.local):

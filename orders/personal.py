@@ -1,7 +1,7 @@
 """The personal columns of cardholder records: sealed, opened, masked and found by blind index (R-22, R-45).
 
-Each value is SM4-GCM under its package's key and tied to its record, version and column, so that a value copied to
-another place does not open. Select records with `select_related("package")`: the key's id stands there.
+Each value is SM4-GCM under its package's key and tied to its record, version and column, so a value copied
+elsewhere does not open. Select records with `select_related("package")`: the key's id stands there.
 """
 
 from __future__ import annotations

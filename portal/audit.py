@@ -50,7 +50,7 @@ class UnitOfWork:
         self, action: str, subject: models.Model | None = None, *, result: str = "done", **details: Any
     ) -> None:
         """Add an event; `details` must be JSON and free of personal data (pseudonyms only, §4)."""
-        self.events.append(Event(action, self.actor, subject, details, result, timezone.now()))
+        self.events.append(Event(action, self.actor, subject, plain(details), result, timezone.now()))
 
 
 @contextmanager
@@ -68,12 +68,13 @@ def unit_of_work(actor: User | None) -> Iterator[UnitOfWork]:
         return
     work = UnitOfWork(actor)
     token = _current.set(work)
-    try:
-        with transaction.atomic():
+    with transaction.atomic():
+        try:
             yield work
-            _append(work.events)
-    finally:
-        _current.reset(token)
+        finally:
+            # Before the commit: what runs on it opens units of its own and must not join this finished one.
+            _current.reset(token)
+        _append(work.events)
 
 
 def record_alone(
@@ -84,7 +85,7 @@ def record_alone(
     result: str = "refused",
     **details: Any,
 ) -> None:
-    """Write an event that must stay although the action itself was refused and rolled back."""
+    """Write an event that must stay although the action itself was refused: call it after the rollback."""
     with unit_of_work(actor) as work:
         work.record(action, subject, result=result, **details)
 
@@ -117,7 +118,7 @@ def _entry(event: Event, position: int, previous: bytes) -> AuditEntry:
         action=event.action,
         object_type=subject._meta.label_lower if subject else "",
         object_id=str(subject.pk) if subject else "",
-        object_label=str(subject)[:200] if subject else "",
+        object_label=plain(str(subject))[:200] if subject else "",
         details=event.details,
         result=event.result,
         previous_digest=previous,
@@ -145,6 +146,22 @@ def canonical(entry: AuditEntry) -> bytes:
     return json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
+def plain(value: Any) -> Any:
+    """Return JSON that the database gives back unchanged, else the digest would not hold for it later.
+
+    JSONB turns keys into text, numbers into decimals, and refuses NUL characters and lone surrogates.
+    """
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and (str(value) == "0.0" or 1e-4 <= abs(value) < 1e15):
+        return value
+    return str(value).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True)
 class ChainFault:
     """The first entry at which the chain no longer holds, and why."""
@@ -157,7 +174,10 @@ def verify_chain(start: int = 1) -> tuple[int, ChainFault | None]:
     """Walk the chain from `start`; return how many entries hold and the first fault, if any."""
     previous, expected = GENESIS, start
     if start > 1:
-        previous = bytes(AuditEntry.objects.values_list("digest", flat=True).get(position=start - 1))
+        before = AuditEntry.objects.filter(position=start - 1).first()
+        if before is None:
+            return 0, ChainFault(start - 1, "missing")
+        previous = bytes(before.digest)
     entries = AuditEntry.objects.filter(position__gte=start).order_by("position")
     for checked, entry in enumerate(entries.iterator(chunk_size=5000)):
         if entry.position != expected:

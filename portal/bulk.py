@@ -18,7 +18,7 @@ _TEMPORARY = "bulk_rows"
 
 
 def next_ids(model: type[models.Model], count: int) -> list[int]:
-    """Draw `count` ids from the model's sequence, so that rows can be sealed for their id before they exist."""
+    """Draw `count` ids from the model's sequence, to seal rows for their id before they exist."""
     column = model._meta.pk.column
     with connection.cursor() as cursor:
         cursor.execute(

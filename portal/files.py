@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -56,6 +57,10 @@ def cipher(key_id: str) -> FieldCipher:
     return keystore().cipher(key_id)
 
 
+def _spool_folder() -> Path:
+    return Path(settings.FILES_DIR) / ".incoming"
+
+
 class _Spooled(File):  # type: ignore[type-arg]
     """A finished temporary file that a storage on the same disk takes over by renaming it."""
 
@@ -70,7 +75,7 @@ def store(name: str) -> Iterator[BinaryIO]:
 
     What is written must be sealed already: it lies on the disk as it comes.
     """
-    folder = Path(settings.FILES_DIR) / ".incoming"
+    folder = _spool_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spool:
         path = Path(spool.name)
@@ -96,6 +101,19 @@ def read_sealed(name: str, key_id: str) -> Iterator[SealedReader]:
     key = keystore().key(key_id)
     with cast("IO[bytes]", default_storage.open(name, "rb")) as stored:
         yield open_sealed(cast("BinaryIO", stored), key, context=name.encode())
+
+
+def clear_spool(before: datetime) -> int:
+    """Remove what killed processes left half written before a moment; return how many files."""
+    folder = _spool_folder()
+    old = (
+        [path for path in folder.glob("*") if path.stat().st_mtime < before.timestamp()]
+        if folder.exists()
+        else []
+    )
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)
 
 
 def remove(name: str) -> None:

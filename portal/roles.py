@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 _ORDERS_READ = frozenset(
     f"orders.view_{model}"
     for model in (
-        "contract bankprofile deliverypoint package cardholderrecord order supplierchoice workcalendarday".split()
+        "contract bankprofile deliverypoint package cardholderrecord order supplierchoice "
+        "workcalendarday".split()
     )
 )
 _PRODUCTION_READ = frozenset(
     f"production.view_{model}"
     for model in (
-        "rostermember batch workplan batchitem card machinefile unknowndecision carton delivery receipt returnfile "
-        "stocklocation stocklot stockmovement stockrequest destructioncertificate".split()
+        "rostermember batch workplan batchitem card machinefile unknowndecision carton delivery receipt "
+        "returnfile stocklocation stocklot stockmovement stockrequest destructioncertificate".split()
     )
 )
 _QUALITY_READ = frozenset(f"quality.view_{model}" for model in "defectcode defect inspection hold".split())
@@ -61,6 +62,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     | {
         "orders.receive_package",
         "orders.correct_record",
+        "orders.export_returns",
         "orders.match_records",
         "orders.create_order",
         "orders.unmask_record",
@@ -105,7 +107,9 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     | {"production.receive_stock", "production.request_stock", "production.decide_stock"},
     Role.BANK_CLERK: frozenset(
         f"orders.view_{model}"
-        for model in "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord workcalendarday".split()
+        for model in (
+            "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord workcalendarday".split()
+        )
     )
     | frozenset(f"production.view_{model}" for model in "delivery carton receipt".split())
     | {

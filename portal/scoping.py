@@ -26,7 +26,7 @@ class ScopedQuerySet(models.QuerySet[M]):
             return self.none()
         if user.is_system:
             return self.all()
-        if user.organisation is None:
+        if user.organisation is None or not user.organisation.is_active:
             return self.none()
         through: Mapping[str, str] = getattr(self.model, "VISIBLE_THROUGH", {})
         path = through.get(user.organisation.kind)

@@ -34,13 +34,21 @@ def check_move(row: models.Model, target: str) -> None:
     if target not in allowed:
         raise TransitionRefusedError(
             f"{row._meta.verbose_name} {row} 当前状态不允许此操作",
-            expected="、".join(sorted(str(state.label) for state, nexts in row.TRANSITIONS.items() if target in nexts)),  # type: ignore[attr-defined]
+            expected=_sources(row, target),
             got=str(row.get_status_display()),  # type: ignore[attr-defined]
         )
 
 
-def move(row: M, target: str, *, actor: User | None, details: Mapping[str, Any] | None = None, **fields: Any) -> M:
-    """Bring a row to `target` under its lock, write `fields` with it and audit the step; return the fresh row.
+def _sources(row: models.Model, target: str) -> str:
+    """List the labels of the states from which `target` can be reached."""
+    table: Mapping[Any, frozenset[Any]] = row.TRANSITIONS  # type: ignore[attr-defined]
+    return "、".join(sorted(str(state.label) for state, nexts in table.items() if target in nexts))
+
+
+def move(
+    row: M, target: str, *, actor: User | None, details: Mapping[str, Any] | None = None, **fields: Any
+) -> M:
+    """Bring a row to `target` under its lock, write `fields` with it, audit the step; return the fresh row.
 
     Raises TransitionRefusedError when the table does not allow it; nothing is changed or audited then.
     """
@@ -52,6 +60,10 @@ def move(row: M, target: str, *, actor: User | None, details: Mapping[str, Any] 
             setattr(fresh, name, value)
         fresh.save(update_fields=[*fields, "status"])
         work.record(
-            f"{fresh._meta.model_name}.{target}", fresh, before=str(before), after=str(target), **(details or {})
+            f"{fresh._meta.model_name}.{target}",
+            fresh,
+            before=str(before),
+            after=str(target),
+            **(details or {}),
         )
     return fresh

@@ -1,0 +1,29 @@
+"""Background work of the orders app; each handler runs inside the transaction of its task."""
+
+from __future__ import annotations
+
+from django.core.cache import cache
+
+from orders.models import Package
+from orders.services import intake, upkeep
+from portal.models import Task
+
+STRAYS_EVERY = 600  # seconds
+
+
+def open_package(task: Task) -> None:
+    """Look into the package that was received."""
+    intake.open_package(Package.objects.get(pk=task.subject_id), actor=task.requested_by)
+
+
+def check_chunk(task: Task) -> None:
+    """Check one chunk of a package's rows."""
+    intake.check_chunk(Package.objects.get(pk=task.subject_id), task.part)
+
+
+def advance_all() -> None:
+    """Move on every package whose last chunk is done, and clear what refused or killed intakes left."""
+    upkeep.advance_packages()
+    upkeep.clear_refused()
+    if cache.add("orders.clear_strays", 1, STRAYS_EVERY):
+        upkeep.clear_strays()

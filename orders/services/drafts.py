@@ -1,0 +1,223 @@
+"""From a row of a package to its record: validate, find the photo, seal, insert (R-9, R-12, R-17)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from orders.choices import RecordStatus
+from orders.dictionary import ROW
+from orders.models import CardholderRecord, DeliveryPoint, Package, PackagePhoto
+from orders.models.records import OPEN
+from orders.payloads import MAX_PHOTO_SIZE, PhotoPlace
+from orders.personal import (
+    PersonalPart,
+    card_number_index,
+    name_index,
+    number_index,
+    problems_text,
+    read_photo_of,
+    seal,
+    seal_columns,
+    source_text,
+)
+from orders.services.chunks import SourceRow
+from orders.validation import Checked, NormalisedRecord, Rules, validate_row
+from portal import files
+from portal.bulk import copy_insert, copy_rows, next_ids
+from portal.choices import OrganisationKind
+from portal.core import clock, images
+from portal.core.glyphs import default_chain
+from portal.core.images import PhotoRule
+from portal.core.problems import Problem
+from portal.core.ziprefusals import ZipRefusedError
+from portal.models import Organisation
+
+_UNREAD = {
+    "bad_quoting": Problem(ROW, "row_quoting", "引号成对的一行"),
+    "cell_too_long": Problem(ROW, "row_cell_too_long", "单元格不过长的一行"),
+    "null_character": Problem(ROW, "row_null_character", "不含空字符的一行"),
+}
+_FIELDS = (
+    "id package_id row_number version status problem_codes problems_sealed source_sealed number_index "
+    "name_index card_number_index number_sealed name_sealed personal_sealed bank_id delivery_point_id "
+    "employer_code issue_kind card_kind photo_offset photo_stored_size photo_size photo_method photo_crc "
+    "photo_name unmatched_reason corrected_by_id created_at"
+).split()
+_RAW_LENGTH = 64
+
+
+@dataclass(slots=True, repr=False)
+class Draft:
+    """One row on its way to a record; `values` only counts while there are no problems."""
+
+    row_number: int
+    source: dict[str, str]
+    number_index: bytes
+    values: NormalisedRecord | None
+    problems: tuple[Problem, ...]
+    bank_id: int | None
+    place: PhotoPlace | None = None
+    record_id: int = 0
+    version: int = 1
+    photo_name: str = ""
+    corrected_by_id: int | None = None
+
+
+def load_rules() -> Rules:
+    """Read what rows are held against: banks and delivery points of today, the photo's limits, the fonts."""
+    banks = Organisation.objects.filter(kind=OrganisationKind.BANK, is_active=True)
+    points = DeliveryPoint.objects.filter(is_active=True)
+    return Rules(
+        today=clock.today(),
+        bank_codes=dict(banks.values_list("code", "id")),
+        delivery_points={(bank, code): pk for pk, bank, code in points.values_list("id", "bank_id", "code")},
+        photo=PhotoRule(min_bytes=settings.PHOTO_MIN_BYTES, max_bytes=settings.PHOTO_MAX_BYTES),
+        fonts=default_chain(),
+    )
+
+
+def photo_places(package: Package, rows: Iterable[SourceRow]) -> dict[bytes, PhotoPlace]:
+    """Find the photos of many rows by one query."""
+    return places_of(package, [number_index(row.number_text) for row in rows])
+
+
+def places_of(package: Package, indexes: Sequence[bytes]) -> dict[bytes, PhotoPlace]:
+    """Return where the photos of these numbers lie."""
+    found = PackagePhoto.objects.filter(package=package, number_index__in=indexes)
+    columns = ("number_index", "offset", "compressed_size", "size", "method", "crc")
+    return {bytes(index): PhotoPlace(*place) for index, *place in found.values_list(*columns)}
+
+
+def examine(package: Package, row: SourceRow, places: Mapping[bytes, PhotoPlace], rules: Rules) -> Draft:
+    """Check one row with its photo; hostile rows and broken photos yield problems, never an exception."""
+    index = number_index(row.number_text)
+    place = places.get(index)
+    checked = _checked(package, row, index, place, rules)
+    problems = [*checked.problems]
+    if row.first_row:
+        got = f"与第{row.first_row}条重复"
+        problems.append(Problem("AAC002", "duplicate_person", "同一数据包内每人只出现一次", got))
+    bank_id = rules.bank_codes.get((row.source()["AAE008"]).strip())
+    return Draft(row.number, row.source(), index, checked.values, tuple(problems), bank_id, place)
+
+
+def _checked(
+    package: Package, row: SourceRow, index: bytes, place: PhotoPlace | None, rules: Rules
+) -> Checked:
+    unread = _UNREAD.get(row.flaw)
+    if unread is not None and not any(row.cells):
+        return Checked(None, (unread,), row.number_text)
+    photo, damaged = _photo(package, place, index, rules)
+    checked = validate_row(row.by_column(), photo=photo, rules=rules)
+    if damaged is not None:  # the place is known, so the photo is not missing
+        found = [problem for problem in checked.problems if problem.field != images.FIELD]
+        checked = Checked(None, (*found, damaged), checked.number)
+    return checked if unread is None else Checked(None, (*checked.problems, unread), checked.number)
+
+
+def _photo(
+    package: Package, place: PhotoPlace | None, index: bytes, rules: Rules
+) -> tuple[bytes | None, Problem | None]:
+    """Return the photo, or what keeps it from being read; a changed package raises TamperedError."""
+    if place is None:
+        return None, None
+    if place.size > MAX_PHOTO_SIZE:
+        expected = f"不超过{rules.photo.max_bytes}字节"
+        return None, Problem(images.FIELD, "photo_too_large", expected, f"{place.size}字节")
+    try:
+        return read_photo_of(package, place, index), None
+    except ZipRefusedError:
+        return None, Problem(images.FIELD, "photo_damaged", "完整的JPEG图像", "压缩包内校验不符")
+
+
+def insert_drafts(package: Package, drafts: list[Draft]) -> None:
+    """Write a record for each draft; who is in production already, in whatever package, is returned."""
+    now = timezone.now()
+    for draft, record_id in zip(drafts, next_ids(CardholderRecord, len(drafts)), strict=True):
+        draft.record_id = record_id
+    good = [draft for draft in drafts if not draft.problems]
+    written = insert_accepted(package, good, now)
+    refused = [draft for draft in good if draft.record_id not in written]
+    _note_open(refused)
+    returned = [draft for draft in drafts if draft.problems]
+    copy_rows(CardholderRecord, _FIELDS, (_returned_row(package, draft, now) for draft in returned))
+
+
+def insert_accepted(package: Package, drafts: Sequence[Draft], now: datetime) -> set[int]:
+    """Insert good drafts as ACCEPTED; return the ids of those no open record stood in the way of."""
+    rows = (_accepted_row(package, draft, now) for draft in drafts)
+    written = copy_insert(CardholderRecord, _FIELDS, rows, on_conflict_do_nothing=True)
+    return {record_id for (record_id,) in written}
+
+
+def _note_open(refused: Sequence[Draft]) -> None:
+    """Say of each refused draft what is in production already: the person, or only the card number."""
+    people = CardholderRecord.objects.filter(
+        number_index__in=[draft.number_index for draft in refused], status__in=OPEN
+    )
+    open_people = {bytes(index) for index in people.values_list("number_index", flat=True)}
+    for draft in refused:
+        draft.problems = (open_problem(person=draft.number_index in open_people),)
+
+
+def open_problem(*, person: bool) -> Problem:
+    """Return the finding about a person, or else a card number, that already has an open record."""
+    if person:
+        return Problem("AAC002", "already_in_production", "没有在制记录的人员")
+    return Problem("AAZ500", "card_number_in_production", "没有在制记录的社会保障卡号")
+
+
+def _photo_columns(draft: Draft) -> tuple[Any, ...]:
+    place = draft.place
+    if place is None:
+        return (None, None, None, None, None, draft.photo_name)
+    return (place.offset, place.compressed_size, place.size, place.method, place.crc, draft.photo_name)
+
+
+def _accepted_row(package: Package, draft: Draft, now: datetime) -> tuple[Any, ...]:
+    values = draft.values
+    if values is None:
+        raise ValueError("an accepted row has values")
+    cipher = files.cipher(package.key_id)
+    sealed = seal_columns(
+        cipher,
+        draft.record_id,
+        draft.version,
+        number=values.number,
+        name=values.name,
+        personal=PersonalPart.of(values),
+    )
+    return (
+        *(draft.record_id, package.pk, draft.row_number, draft.version, str(RecordStatus.ACCEPTED)),
+        *([], None, None),
+        *(draft.number_index, name_index(values.name), card_number_index(values.card_number)),
+        *sealed,
+        *(values.bank_id, values.delivery_point_id, values.employer_code),
+        *(str(values.issue_kind), str(values.card_kind)),
+        *_photo_columns(draft),
+        *("", draft.corrected_by_id, now),
+    )
+
+
+def _returned_row(package: Package, draft: Draft, now: datetime) -> tuple[Any, ...]:
+    cipher = files.cipher(package.key_id)
+    number, name = (draft.source[code].strip()[:_RAW_LENGTH] for code in ("AAC002", "AAC003"))
+    ids = (draft.record_id, draft.version)
+    codes = list(dict.fromkeys(problem.code for problem in draft.problems))
+    return (
+        *(draft.record_id, package.pk, draft.row_number, draft.version, str(RecordStatus.RETURNED)),
+        codes,
+        seal(cipher, *ids, "problems", problems_text(draft.problems)),
+        seal(cipher, *ids, "source", source_text(draft.source)),
+        *(draft.number_index, name_index(name), None),
+        *(seal(cipher, *ids, "number", number), seal(cipher, *ids, "name", name), None),
+        *(draft.bank_id, None, "", "", ""),
+        *_photo_columns(draft),
+        *("", None, now),
+    )
