@@ -68,9 +68,9 @@ def contract_use(contract: Contract) -> ContractUse:
     placed = (
         Order.objects.filter(contract=contract, card_kind__in=BILLED_KINDS)
         .exclude(status=OrderStatus.CANCELLED)
-        .aggregate(quantity=Sum("quantity"), amount=Sum(price))
+        .aggregate(cards=Sum("quantity"), yuan=Sum(price))
     )
-    quantity, amount = placed["quantity"] or 0, placed["amount"] or Decimal("0.00")
+    quantity, amount = placed["cards"] or 0, placed["yuan"] or Decimal("0.00")
     return ContractUse(quantity, amount, contract.quantity_cap - quantity, contract.budget - amount)
 
 
