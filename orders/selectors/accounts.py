@@ -76,7 +76,7 @@ def unmatched_records(bank: Organisation) -> QuerySet[CardholderRecord]:
     records: QuerySet[CardholderRecord] = CardholderRecord.objects.filter(
         bank=bank, status=RecordStatus.ACCEPTED
     )
-    return records.select_related("package", "delivery_point").order_by("package", "row_number")
+    return records.select_related("package", "delivery_point").order_by("package_id", "row_number")
 
 
 def unmatched_counts(user: User) -> dict[str, int]:

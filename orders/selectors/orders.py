@@ -83,8 +83,8 @@ def current_choices(banks: Iterable[int], on: date) -> dict[int, SupplierChoice]
     """Return the supplier choice of each bank (by key) that is in force on a day (R-6)."""
     rows = (
         SupplierChoice.objects.filter(bank__in=list(banks), valid_from__lte=on)
-        .order_by("bank", "-valid_from", "-id")
-        .distinct("bank")
+        .order_by("bank_id", "-valid_from", "-id")
+        .distinct("bank_id")
         .select_related("contract__supplier")
     )
     return {choice.bank_id: choice for choice in rows}
@@ -105,7 +105,7 @@ def waiting_groups(user: User, *, bank: Organisation | None = None) -> list[Wait
     """List matched records without an order by bank and card kind, with what keeps them waiting."""
     records = matched_records(bank).filter(pk__in=CardholderRecord.objects.visible_to(user).values("pk"))
     rows = list(
-        records.order_by("bank", "card_kind")
+        records.order_by("bank_id", "card_kind")
         .values("bank", "card_kind")
         .annotate(quantity=Count("id"), matched_at=Min("matched_at"))
     )

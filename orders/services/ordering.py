@@ -78,7 +78,7 @@ def create_orders(
         raise MatchDayRefusedError("匹配完成日期在今天之后", got=format_day(matched_on))
     with unit_of_work(actor) as work:
         hold_calendar()
-        waiting = matched_records(bank).order_by("bank").values_list("bank", flat=True).distinct()
+        waiting = matched_records(bank).order_by("bank_id").values_list("bank_id", flat=True).distinct()
         choices = _locked_choices(set(waiting))
         orders = []
         for locked in lock_banks(waiting):
