@@ -27,6 +27,7 @@ class Role(models.TextChoices):
     BANK_CLERK = "bank_clerk", _("银行经办")
     COUNTER_OPERATOR = "counter_operator", _("柜台操作员")
     COUNTER_SUPERVISOR = "counter_supervisor", _("柜台主管")
+    CARD_SYSTEM = "card_system", _("省社保卡系统接口")
     SYSTEM_ADMINISTRATOR = "system_administrator", _("系统管理员")
     SECURITY_ADMINISTRATOR = "security_administrator", _("安全管理员")
     AUDITOR = "auditor", _("审计员")

@@ -68,6 +68,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "orders.unmask_record",
         "orders.view_accountfile",
         "production.send_return_file",
+        "production.download_return_file",
         "production.destroy_batch",
         "billing.draft_statement",
         "portal.view_task",
@@ -108,7 +109,8 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     Role.BANK_CLERK: frozenset(
         f"orders.view_{model}"
         for model in (
-            "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord workcalendarday".split()
+            "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord "
+            "workcalendarday".split()
         )
     )
     | frozenset(f"production.view_{model}" for model in "delivery carton receipt".split())
@@ -118,8 +120,16 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "production.download_list",
         "production.sign_delivery",
     },
-    Role.COUNTER_OPERATOR: _STATIONS_READ,
-    Role.COUNTER_SUPERVISOR: _STATIONS_READ,
+    Role.COUNTER_OPERATOR: _STATIONS_READ | {"stations.test_station"},
+    Role.COUNTER_SUPERVISOR: _STATIONS_READ | {"stations.test_station"},
+    Role.CARD_SYSTEM: frozenset(
+        {
+            "orders.receive_package",
+            "orders.view_package",
+            "production.view_returnfile",
+            "production.download_return_file",
+        }
+    ),
     Role.SYSTEM_ADMINISTRATOR: frozenset(
         {
             "portal.view_user",
@@ -133,6 +143,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
             "stations.view_station",
             "stations.add_station",
             "stations.change_station",
+            "stations.test_station",
         }
     ),
     Role.SECURITY_ADMINISTRATOR: frozenset(
@@ -145,6 +156,8 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
             "orders.view_senderkey",
             "orders.add_senderkey",
             "orders.revoke_senderkey",
+            "stations.view_station",
+            "stations.enrol_station",
         }
     ),
     Role.AUDITOR: frozenset({"portal.view_auditentry", "portal.view_user", "portal.view_organisation"}),

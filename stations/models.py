@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from portal.models import Organisation
+from portal.models import Organisation, User
 from portal.scoping import ScopedModel
 
 
 class Station(ScopedModel):
     """A counter or plant position with a reader and a printer; its agent reports here."""
 
-    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "supplier": "operator"}
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "operator",
+        "bank": "operator",
+    }
 
     code = models.SlugField(_("代码"), max_length=32, unique=True)
     name = models.CharField(_("名称"), max_length=60)
@@ -35,3 +40,40 @@ class Station(ScopedModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SelfTest(ScopedModel):
+    """One reading of the card in a station's reader, asked for in the portal and reported by the agent."""
+
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
+        "purchaser": "",
+        "supplier": "station__operator",
+        "bank": "station__operator",
+    }
+
+    station = models.ForeignKey(
+        Station, verbose_name=_("制卡点"), on_delete=models.PROTECT, related_name="self_tests"
+    )
+    requested_by = models.ForeignKey(User, verbose_name=_("发起人"), on_delete=models.PROTECT)
+    requested_at = models.DateTimeField(_("发起时间"), auto_now_add=True)
+    reported_at = models.DateTimeField(_("完成时间"), null=True)
+    passed = models.BooleanField(_("通过"), null=True)
+    read_milliseconds = models.PositiveIntegerField(_("读卡耗时（毫秒）"), null=True)
+    error_code = models.CharField(_("错误代码"), max_length=64, blank=True)
+    error_text = models.CharField(_("错误"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("自检")
+        verbose_name_plural = _("自检")
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                name="self_test_report_is_whole",
+                condition=Q(reported_at__isnull=True, passed__isnull=True, read_milliseconds__isnull=True)
+                | Q(reported_at__isnull=False, passed=True, read_milliseconds__isnull=False, error_code="")
+                | (Q(reported_at__isnull=False, passed=False) & ~Q(error_code="")),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.station} {self.requested_at:%Y-%m-%d %H:%M:%S}"

@@ -41,6 +41,7 @@ class Package(ScopedModel):
     """A sealed package; only its payload is stored, without the wrapped key of the envelope (§4)."""
 
     Status = PackageStatus
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "province": "sender"}
     TRANSITIONS: ClassVar[Mapping[PackageStatus, frozenset[PackageStatus]]] = {
         PackageStatus.RECEIVED: frozenset({PackageStatus.VALIDATING, PackageStatus.REFUSED}),
         PackageStatus.VALIDATING: frozenset({PackageStatus.VALIDATED}),

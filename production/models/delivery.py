@@ -120,6 +120,7 @@ class ReturnFile(ScopedModel):
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
         "purchaser": "",
         "supplier": "batch__order__contract__supplier",
+        "province": "",  # it keeps every card's record; the file is sealed for its receiver besides
     }
 
     batch = models.OneToOneField(
