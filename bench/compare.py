@@ -1,0 +1,88 @@
+"""Compare our way with what others would write first and with what bounds it, in turns and by medians.
+
+All variants of a comparison run once in each round, so a machine that slows down slows them alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["ours", "peer", "limit"]
+Work = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do the work; `work` does a fixed amount and returns how many units it did."""
+
+    role: Role
+    name: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Target:
+    """Our rate must be at least `at_least` times the rate of the variant of that name."""
+
+    against: str
+    at_least: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measured path: its goal's id, the unit that is counted, the variants and what must hold."""
+
+    goal: str
+    title: str
+    unit: str
+    variants: Sequence[Variant]
+    targets: Sequence[Target] = ()
+
+
+@dataclass
+class Rates:
+    """Units a second of one variant, one value each round."""
+
+    variant: Variant
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and the ratio that was reached."""
+
+    target: Target
+    ratio: float
+
+    @property
+    def holds(self) -> bool:
+        return self.ratio >= self.target.at_least
+
+
+def measure(comparison: Comparison, rounds: int) -> dict[str, Rates]:
+    """Run every variant once to warm up, then `rounds` times in turns."""
+    found = {variant.name: Rates(variant) for variant in comparison.variants}
+    for rates in found.values():
+        rates.variant.work()
+    for _ in range(rounds):
+        for rates in found.values():
+            gc.collect()
+            begun = time.perf_counter()
+            units = rates.variant.work()
+            rates.values.append(units / (time.perf_counter() - begun))
+    return found
+
+
+def verdicts(comparison: Comparison, rates: dict[str, Rates]) -> list[Verdict]:
+    """Compare our median with each target's."""
+    ours = next(rate for rate in rates.values() if rate.variant.role == "ours").median
+    return [Verdict(target, ours / rates[target.against].median) for target in comparison.targets]
