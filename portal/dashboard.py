@@ -1,12 +1,116 @@
-"""The start page and the navigation: what waits for whom."""
+"""The start page and the navigation: what waits for whom.
+
+Every count starts from `visible_to(user)` and stops at 1,000; the number of queries depends on the roles only.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlencode
 
 from django.conf import settings
+from django.contrib import admin
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext as _
+
+from orders.models import Order
+from orders.selectors.orders import FINISHED, Progress, progress
+from portal.adminkit import badge, grouped, light_badge, link, table
+from portal.dashboard_cards import CARDS, Card
+from portal.models import User
+
+MOST_COUNTED = 1000
+DEADLINES_SHOWN = 12
+
+# Navigation: the steps of the main job (architecture §3), then what supports them.
+GROUPS: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+    (
+        "数据接收",
+        (
+            ("orders.package", "inventory_2"),
+            ("orders.cardholderrecord", "groups"),
+            ("orders.accountfile", "account_balance"),
+        ),
+    ),
+    (
+        "订单",
+        (
+            ("orders.order", "receipt_long"),
+            ("orders.supplierchoice", "how_to_vote"),
+            ("orders.contract", "contract"),
+            ("orders.workcalendarday", "calendar_month"),
+        ),
+    ),
+    (
+        "生产",
+        (
+            ("production.batch", "layers"),
+            ("production.workplan", "event_note"),
+            ("production.rostermember", "badge"),
+            ("production.machinefile", "description"),
+            ("production.card", "credit_card"),
+            ("production.unknowndecision", "help_center"),
+        ),
+    ),
+    (
+        "白卡库存",
+        (
+            ("production.stocklot", "package_2"),
+            ("production.stockrequest", "fact_check"),
+            ("production.stockmovement", "swap_horiz"),
+            ("production.stocklocation", "warehouse"),
+        ),
+    ),
+    (
+        "质量",
+        (
+            ("quality.inspection", "search_check"),
+            ("quality.defect", "report"),
+            ("quality.hold", "front_hand"),
+            ("quality.defectcode", "list_alt"),
+        ),
+    ),
+    (
+        "交付与销毁",
+        (
+            ("production.delivery", "local_shipping"),
+            ("production.carton", "box"),
+            ("production.receipt", "signature"),
+            ("production.returnfile", "assignment_return"),
+            ("production.destructioncertificate", "delete_forever"),
+        ),
+    ),
+    (
+        "结算",
+        (
+            ("billing.statement", "request_quote"),
+            ("billing.settlementperiod", "date_range"),
+        ),
+    ),
+    (
+        "基础资料",
+        (
+            ("orders.bankprofile", "tune"),
+            ("orders.deliverypoint", "location_on"),
+            ("portal.organisation", "domain"),
+            ("stations.station", "point_of_sale"),
+        ),
+    ),
+    (
+        "系统",
+        (
+            ("portal.user", "person"),
+            ("orders.senderkey", "key"),
+            ("portal.apitoken", "vpn_key"),
+            ("portal.task", "pending_actions"),
+            ("portal.auditentry", "policy"),
+        ),
+    ),
+)
 
 
 def environment(request: HttpRequest) -> tuple[str, str] | None:
@@ -15,10 +119,116 @@ def environment(request: HttpRequest) -> tuple[str, str] | None:
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the sidebar's groups."""
-    return []
+    """Return the sidebar's groups: work steps with the pages the user's roles may see."""
+    home = {"title": _("待办事项"), "icon": "home", "link": reverse("admin:index")}
+    groups = [{"title": "", "items": [home]}]
+    registered = {model._meta.label_lower: model for model in admin.site._registry}
+    for title, entries in GROUPS:
+        items = [
+            _entry(registered[label], icon)
+            for label, icon in entries
+            if label in registered and _may_see(request, label)
+        ]
+        if items:
+            groups.append({"title": title, "separator": True, "collapsible": False, "items": items})
+    return groups
+
+
+def _may_see(request: HttpRequest, label: str) -> bool:
+    app, model = label.split(".")
+    return cast("User", request.user).has_perm(f"{app}.view_{model}")
+
+
+def _entry(model: type[Model], icon: str) -> dict[str, Any]:
+    options = model._meta
+    return {
+        "title": str(options.verbose_name_plural),
+        "icon": icon,
+        "link": reverse(f"admin:{options.app_label}_{options.model_name}_changelist"),
+    }
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Fill the start page."""
+    """Fill the start page: what waits for the user, and the deadlines that come first."""
+    user = cast("User", request.user)
+    shown = [_shown(card, user) for card in CARDS if _offered(card, user)]
+    context["waiting"] = sorted(shown, key=lambda card: card.count == 0)
+    context["organisation"] = user.organisation
+    context["role_names"] = role_names(user)
+    if user.has_perm("orders.view_order"):
+        context["deadlines"] = deadlines(user)
     return context
+
+
+def role_names(user: User) -> str:
+    """Return the Chinese names of a user's roles."""
+    names = dict(cast("Any", User._meta.get_field("roles")).base_field.choices)
+    return "、".join(str(names.get(role, role)) for role in user.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCard:
+    """A card with its count; `text` says 1,000+ where counting stopped."""
+
+    title: str
+    note: str
+    icon: str
+    tone: str
+    address: str
+    count: int
+
+    @property
+    def text(self) -> str:
+        """Return the count as it is shown."""
+        return f"{grouped(MOST_COUNTED)}+" if self.count > MOST_COUNTED else grouped(self.count)
+
+
+def _offered(card: Card, user: User) -> bool:
+    registered = any(model._meta.label_lower == card.model for model in admin.site._registry)
+    return registered and not set(card.roles).isdisjoint(user.roles) and user.has_perm(card.permission)
+
+
+def _shown(card: Card, user: User) -> ShownCard:
+    rows = card.rows(user)
+    count = rows.order_by().values("pk")[: MOST_COUNTED + 1].count()
+    address = reverse(f"admin:{card.model.replace('.', '_')}_changelist")
+    query = urlencode(card.query)
+    return ShownCard(
+        title=str(card.title),
+        note=str(card.note),
+        icon=card.icon,
+        tone=card.tone if count else "plain",
+        address=f"{address}?{query}" if query else address,
+        count=count,
+    )
+
+
+def deadlines(user: User) -> Any:
+    """Return the running orders that are due first, with days left and light (R-10)."""
+    rows = (
+        Order.objects.visible_to(user)
+        .exclude(status__in=FINISHED)
+        .select_related("bank", "contract__supplier")
+        .order_by("due_on", "id")[:DEADLINES_SHOWN]
+    )
+    orders = list(rows)
+    if not orders:
+        return table([], [], empty=_("没有未完成的订单"))
+    states = progress(orders)
+    return table(
+        [_("订单"), _("银行"), _("中标人"), _("数量"), _("状态"), _("交付期限"), _("剩余工作日")],
+        [_deadline(order, states[order.pk]) for order in orders],
+    )
+
+
+def _deadline(order: Order, state: Progress) -> tuple[Any, ...]:
+    left = _("逾期 %(days)s 天") if state.days_left < 0 else _("%(days)s 天")
+    return (
+        link(reverse("admin:orders_order_change", args=[order.pk]), order.number),
+        order.bank,
+        order.contract.supplier,
+        grouped(order.quantity),
+        badge(order.get_status_display()),
+        f"{order.due_on:%Y-%m-%d}",
+        light_badge(state.light, left % {"days": abs(state.days_left)}),
+    )

@@ -61,6 +61,11 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     Role.PURCHASER_CLERK: _PURCHASER_READ
     | {
         "orders.receive_package",
+        "orders.add_contract",
+        "orders.change_contract",
+        "orders.change_bankprofile",
+        "orders.add_deliverypoint",
+        "orders.change_deliverypoint",
         "orders.correct_record",
         "orders.export_returns",
         "orders.match_records",
@@ -116,6 +121,9 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     | frozenset(f"production.view_{model}" for model in "delivery carton receipt".split())
     | {
         "orders.upload_accounts",
+        "orders.change_bankprofile",
+        "orders.add_deliverypoint",
+        "orders.change_deliverypoint",
         "orders.choose_supplier",
         "production.download_list",
         "production.sign_delivery",

@@ -194,12 +194,29 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "portal.apikit.problems.problem_details",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "600/min"},
+    # Counted by each web process in its own memory.
+    "DEFAULT_THROTTLE_RATES": {"user": "600/min", "upload": "60/min", "station": "120/min"},
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Card portal API",
     "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "PackageStatus": "orders.choices.PackageStatus",
+        "AccountFileStatus": "orders.choices.AccountFileStatus",
+        "OrderStatus": "orders.choices.OrderStatus",
+        "CardKind": "orders.choices.CardKind",
+        "DeliveryStatus": "production.choices.DeliveryStatus",
+        "ReceiptResult": "production.choices.ReceiptResult",
+        "StatementStatus": "billing.models.StatementStatus",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "portal.apikit.schema.describe_problems",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

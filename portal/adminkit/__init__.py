@@ -1,6 +1,30 @@
 """What every admin of the portal shares: scoped rows, read-only columns and verbs that call services."""
 
 from portal.adminkit.base import EditableAdmin, ScopedAdmin, register
-from portal.adminkit.verbs import VerbForm, verb
+from portal.adminkit.columns import badge, bar, grouped, light_badge, link, status_column, table
+from portal.adminkit.downloads import attachment, safe_name, written
+from portal.adminkit.filters import exact_filter, organisation_filter
+from portal.adminkit.progress import ProgressAdmin
+from portal.adminkit.verbs import VerbForm, result_page, verb
 
-__all__ = ["EditableAdmin", "ScopedAdmin", "VerbForm", "register", "verb"]
+__all__ = [
+    "EditableAdmin",
+    "ProgressAdmin",
+    "ScopedAdmin",
+    "VerbForm",
+    "attachment",
+    "badge",
+    "bar",
+    "exact_filter",
+    "grouped",
+    "light_badge",
+    "link",
+    "organisation_filter",
+    "register",
+    "result_page",
+    "safe_name",
+    "status_column",
+    "table",
+    "verb",
+    "written",
+]

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection, models
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import UnfoldAction
 
+from portal.core.errors import PermissionRefusedError, PortalError
 from portal.models import User
+from portal.services import save_row
 
 M = TypeVar("M", bound=models.Model)
 EXACT_COUNT_LIMIT = 10_000
 
 
-class CappedPaginator(Paginator[Any]):
+if TYPE_CHECKING:
+    UnfoldAdmin = ModelAdmin
+else:
+
+    class UnfoldAdmin(ModelAdmin):
+        """unfold's admin, which Python cannot subscript at run time although its type stubs are generic."""
+
+        def __class_getitem__(cls, item: object) -> type:
+            return cls
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Count at most EXACT_COUNT_LIMIT rows exactly; beyond it ask the planner, never the whole table (P6)."""
 
     @property
@@ -45,7 +61,7 @@ def _estimated(rows: QuerySet[Any]) -> int:
         return int(cursor.fetchone()[0][0]["Plan"]["Plan Rows"])
 
 
-class ScopedAdmin(ModelAdmin[M]):
+class ScopedAdmin(UnfoldAdmin[M]):
     """Rows through `visible_to`, permissions through roles, all columns read-only; work is done by verbs."""
 
     show_full_result_count = False
@@ -55,6 +71,7 @@ class ScopedAdmin(ModelAdmin[M]):
     compressed_fields = True
     warn_unsaved_form = True
     list_select_related: Any = True
+    sortable_by: Sequence[str] | None = ()  # sorting a big table by a chance column would scan it; None allows it
     hidden_fields: Sequence[str] = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
@@ -84,14 +101,32 @@ class ScopedAdmin(ModelAdmin[M]):
         """Show every column but sealed, indexed and internal ones."""
         if self.fields:
             return self.fields
-        hidden = (models.BinaryField,)
-        return [
-            field.name
-            for field in self.model._meta.fields
-            if not isinstance(field, hidden)
-            and field.name not in {"id", *self.hidden_fields}
-            and field.editable
-        ] + [name for name in self.readonly_fields if isinstance(name, str)]
+        shown = [field.name for field in self.model._meta.fields if not _is_internal(field)]
+        return [name for name in shown if name not in self.hidden_fields] + [
+            name for name in self.readonly_fields if isinstance(name, str) and name not in shown
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> Sequence[Any]:
+        """Add what cannot be edited: methods of the admin and columns the database or the services fill."""
+        names = flatten_fieldsets(self.get_fieldsets(request, obj))
+        return [*self.readonly_fields, *(name for name in names if not self._is_editable(name))]
+
+    def _is_editable(self, name: str) -> bool:
+        try:
+            return bool(getattr(self.model._meta.get_field(name), "editable", False))
+        except FieldDoesNotExist:
+            return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Let addresses filter by what the list offers only, never by a sealed or indexed column."""
+        offered = {item[0] if isinstance(item, (list, tuple)) else item for item in self.get_list_filter(request)}
+        return lookup.split("__")[0] in offered or lookup in offered
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        """Leave Django's own log empty: the audit is the record."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        """Leave Django's own log empty: the audit is the record."""
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         """Offer the verbs that the user may use and the row's state allows."""
@@ -108,8 +143,41 @@ def _offered(action: UnfoldAction, row: models.Model) -> bool:
     return when is None or when(row)
 
 
+def _is_internal(field: models.Field[Any, Any]) -> bool:
+    """Tell columns for programs from columns for people: those have a name people read."""
+    unnamed = str(field.verbose_name) == field.name.replace("_", " ")
+    return field.primary_key or isinstance(field, models.BinaryField) or unnamed
+
+
 class EditableAdmin(ScopedAdmin[M]):
     """An admin whose simple rows may be added and changed by those whose role says so; audited on save."""
+
+    def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
+        """Save through the service that checks the role, the row's organisation and writes the audit."""
+        save_row(obj, changed=form.changed_data, actor=cast("User", request.user))
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show what a service refuses as a message on the page it was asked from."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except PermissionRefusedError as exc:
+            raise PermissionDenied(exc.message) from exc
+        except PortalError as exc:
+            messages.error(request, f"{exc}（{exc.code}）")
+            return redirect(request.get_full_path())
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer only rows that the user may see."""
+        rows = db_field.remote_field.model._default_manager.all()
+        if "queryset" not in kwargs and hasattr(rows, "visible_to"):
+            kwargs["queryset"] = rows.visible_to(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Follow the role."""

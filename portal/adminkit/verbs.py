@@ -12,15 +12,18 @@ from django.db import models
 from django.forms.utils import ErrorList
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.enums import ActionVariant
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultiple,
     UnfoldAdminDateWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordInput,
     UnfoldAdminSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 WIDGETS: dict[type[forms.Field], type[forms.Widget]] = {
     forms.ModelMultipleChoiceField: UnfoldAdminSelectMultipleWidget,
+    forms.MultipleChoiceField: UnfoldAdminCheckboxSelectMultiple,
     forms.ModelChoiceField: UnfoldAdminSelectWidget,
     forms.ChoiceField: UnfoldAdminSelectWidget,
     forms.FileField: UnfoldAdminFileFieldWidget,
@@ -62,24 +66,43 @@ class VerbForm(forms.Form):
     def prepare(self) -> None:
         """Set querysets and initial values that depend on the row or the user."""
 
+    def preface(self) -> Any:
+        """Return safe HTML to stand above the fields, such as what is wrong with the row."""
+        return ""
+
+    def bounded_file(self, name: str, limit: int) -> Any:
+        """Return an uploaded file; refuse an empty one and one of more than `limit` bytes."""
+        upload = self.cleaned_data[name]
+        if upload is not None and upload.size > limit:
+            raise forms.ValidationError(
+                _("文件过大：上限 %(limit)s，实为 %(size)s")
+                % {"limit": filesizeformat(limit), "size": filesizeformat(upload.size)},
+                code="file_too_large",
+            )
+        return upload
+
 
 def _dress(field: forms.Field) -> None:
+    """Put unfold's widget in the place of Django's, keeping attributes and choices."""
+    if isinstance(field.widget, forms.HiddenInput):
+        return
+    dressed = _widget(field)
+    if isinstance(field, forms.ChoiceField):
+        dressed.choices = field.widget.choices  # type: ignore[attr-defined]
+    dressed.attrs.update({name: value for name, value in field.widget.attrs.items() if name != "class"})
+    dressed.is_required = field.required
+    field.widget = dressed
+
+
+def _widget(field: forms.Field) -> forms.Widget:
     if isinstance(field.widget, forms.Textarea):
-        field.widget = UnfoldAdminTextareaWidget()
-        return
-    if isinstance(field.widget, (forms.HiddenInput, forms.PasswordInput, forms.DateTimeInput)):
-        if isinstance(field.widget, forms.DateTimeInput):
-            field.widget = UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"})
-            field.input_formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]  # type: ignore[attr-defined]
-        return
-    for kind, widget in WIDGETS.items():
-        if isinstance(field, kind):
-            dressed = widget()
-            if isinstance(field, forms.ChoiceField):
-                dressed.choices = field.widget.choices  # type: ignore[attr-defined]
-            dressed.is_required = field.required
-            field.widget = dressed
-            return
+        return UnfoldAdminTextareaWidget()
+    if isinstance(field.widget, forms.PasswordInput):
+        return UnfoldAdminPasswordInput(attrs={"autocomplete": "new-password"})
+    if isinstance(field.widget, forms.DateTimeInput):
+        field.input_formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]  # type: ignore[attr-defined]
+        return UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"})
+    return next((made() for kind, made in WIDGETS.items() if isinstance(field, kind)), field.widget)
 
 
 Perform = Callable[["ScopedAdmin[Any]", HttpRequest, Any, dict[str, Any]], "HttpResponse | str | None"]
@@ -158,6 +181,7 @@ def _ask_and_perform(
         "form": form,
         "media": admin.media + form.media,
         "help_text": view.help_text,
+        "preface": form.preface(),
         "danger": view.variant == ActionVariant.DANGER,
         "back": _address(admin, row),
     }
@@ -179,6 +203,24 @@ def _perform(
         return result
     messages.success(request, result or _("已完成"))
     return _back(admin, row)
+
+
+def result_page(
+    admin: ScopedAdmin[Any], request: HttpRequest, row: Any, *, title: Any, body: Any, help_text: Any = ""
+) -> HttpResponse:
+    """Answer a verb with a page of its own that no cache keeps: values shown once, results of a search."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": title,
+        "opts": admin.model._meta,
+        "original": row,
+        "body": body,
+        "help_text": help_text,
+        "back": _address(admin, row),
+    }
+    response = TemplateResponse(request, "admin/portal/result.html", context)
+    response["Cache-Control"] = "no-store, private"
+    return response
 
 
 def _address(admin: ScopedAdmin[Any], row: Any) -> str:

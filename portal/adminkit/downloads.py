@@ -1,0 +1,54 @@
+"""Downloads: always attachments, with names a file system takes, never kept by a cache."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import IO, BinaryIO, cast
+
+from django.http import FileResponse, StreamingHttpResponse
+from django.utils.http import content_disposition_header
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_UNSAFE = re.compile(r"[^\w.()（）\-]+")
+NAME_LENGTH = 120
+
+
+def safe_name(name: str) -> str:
+    """Return a file name without folders, control characters or a leading dot."""
+    plain = _UNSAFE.sub("_", name).strip("._")
+    stem, dot, suffix = plain.rpartition(".")
+    return f"{stem[:NAME_LENGTH]}{dot}{suffix[:10]}" if stem else plain[:NAME_LENGTH] or "download"
+
+
+def attachment(content: IO[bytes], name: str, content_type: str = XLSX) -> FileResponse:
+    """Return a streamed download that no cache keeps."""
+    response = FileResponse(content, as_attachment=True, filename=safe_name(name), content_type=content_type)
+    response["Cache-Control"] = "no-store, private"
+    return response
+
+
+def written(name: str, write: Callable[[BinaryIO], object], content_type: str = XLSX) -> FileResponse:
+    """Let `write` fill a temporary file and return it as a download; what it raises, nothing is sent of."""
+    spool = cast("BinaryIO", tempfile.TemporaryFile())  # closed by the response
+    try:
+        write(spool)
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return attachment(spool, name, content_type)
+
+
+def streamed(blocks: Iterator[bytes], name: str, content_type: str = XLSX) -> StreamingHttpResponse:
+    """Return a download that is decrypted while it is sent and stands on no disk; no cache keeps it.
+
+    The first block is read before the answer starts, so that a file that cannot be opened is refused whole.
+    """
+    first = next(blocks, b"")
+    response = StreamingHttpResponse(chain([first], blocks), content_type=content_type)
+    response["Content-Disposition"] = content_disposition_header(True, safe_name(name))
+    response["Cache-Control"] = "no-store, private"
+    return response
