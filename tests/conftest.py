@@ -94,6 +94,25 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     """Give each process of pytest-xdist its own test database, once the server runs."""
 
 
+@pytest.fixture(scope="module")
+def module_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let a module's tests start from rows committed once, in a copy of the test database."""
+    import psycopg
+    from django.db import connection
+
+    whole = connection.settings_dict["NAME"]
+    copy = f"{whole}_module"
+    with psycopg.connect(embedded.place(SESSION_VAR).database_url, autocommit=True) as link:
+        connection.close()
+        link.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{whole}"')
+        connection.settings_dict["NAME"] = copy
+        with django_db_blocker.unblock():
+            yield
+        connection.close()
+        connection.settings_dict["NAME"] = whole
+        link.execute(f'DROP DATABASE "{copy}" WITH (FORCE)')
+
+
 @pytest.fixture
 def redis_server(servers: None) -> Iterator[Any]:
     """Return a client of this process's own Redis database, empty before and after the test."""
