@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.core.cache import cache
 
+from orders import jobs_accounts
 from orders.models import Package
 from orders.services import intake, upkeep
 from portal.models import Task
@@ -22,8 +23,9 @@ def check_chunk(task: Task) -> None:
 
 
 def advance_all() -> None:
-    """Move on every package whose last chunk is done, and clear what refused or killed intakes left."""
+    """Move on every package and account file whose last part is done; clear what killed intakes left."""
     upkeep.advance_packages()
     upkeep.clear_refused()
     if cache.add("orders.clear_strays", 1, STRAYS_EVERY):
         upkeep.clear_strays()
+    jobs_accounts.advance()

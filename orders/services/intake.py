@@ -30,6 +30,7 @@ BULK_QUEUE = "bulk"
 _OPEN_RECORDS_LOCK = 0x4F50454E  # "OPEN"
 
 
+@transaction.atomic
 def open_package(package: Package, *, actor: User | None) -> Package:
     """Look into a received package: cut it into chunks and schedule their checks, or refuse it whole."""
     package = locked(package)
@@ -57,6 +58,7 @@ def _cut(package: Package) -> Cut:
     return cut
 
 
+@transaction.atomic
 def check_chunk(package: Package, part: int) -> None:
     """Check the rows of one chunk and write a record for each: accepted, or returned with its problems."""
     chunk = IntakeChunk.objects.select_for_update().filter(package=package, part=part).first()
