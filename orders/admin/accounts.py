@@ -75,7 +75,7 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
     )
     list_select_related = ("bank", "uploaded_by")
     actions_list = ("upload",)
-    actions_detail = ("load", "download_problems", "check")
+    actions_detail = ("load", "download_problems", "recheck")
     state = status_column(cast("Any", COLOURS))
     fieldsets = (
         (None, {"fields": ("file_name", "bank", "state", "refusal", "uploaded_by", "uploaded_at")}),
@@ -167,7 +167,7 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
         when=lambda file: file.status == AccountFileStatus.RECEIVED,
         icon="rule",
     )
-    def check(self, request: HttpRequest, row: AccountFile, cleaned: dict[str, Any]) -> str:
+    def recheck(self, request: HttpRequest, row: AccountFile, cleaned: dict[str, Any]) -> str:
         """Schedule the dry run."""
         check_account_file(row, actor=cast("User", request.user))
         return _("已安排预检")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.checks import ModelAdminChecks
 from django.contrib.admin.utils import flatten_fieldsets
+from django.core import checks
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection, models
@@ -18,6 +20,7 @@ from unfold.dataclasses import UnfoldAction
 
 from portal.core.errors import PermissionRefusedError, PortalError
 from portal.models import User
+from portal.roles import PERMISSIONS
 from portal.services import save_row
 
 M = TypeVar("M", bound=models.Model)
@@ -61,9 +64,28 @@ def _estimated(rows: QuerySet[Any]) -> int:
         return int(cursor.fetchone()[0][0]["Plan"]["Plan Rows"])
 
 
+class VerbChecks(ModelAdminChecks):
+    """Check verbs against the roles table; unfold would ask the database, which a fresh machine has not yet."""
+
+    def check(self, admin_obj: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Add an error for each verb whose permission no role carries."""
+        known = frozenset().union(*PERMISSIONS.values())
+        verbs = [*admin_obj._get_base_actions_list(), *admin_obj._get_base_actions_detail()]
+        return [
+            *super().check(admin_obj, **kwargs),
+            *(
+                checks.Error(f"{verb.action_name}: no role has {permission}", obj=type(admin_obj), id="portal.E001")
+                for verb in verbs
+                for permission in getattr(verb.method, "allowed_permissions", ())
+                if permission not in known
+            ),
+        ]
+
+
 class ScopedAdmin(UnfoldAdmin[M]):
     """Rows through `visible_to`, permissions through roles, all columns read-only; work is done by verbs."""
 
+    checks_class = VerbChecks
     show_full_result_count = False
     paginator = CappedPaginator
     list_per_page = 50
