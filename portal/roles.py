@@ -73,7 +73,6 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "orders.unmask_record",
         "orders.view_accountfile",
         "production.send_return_file",
-        "production.download_return_file",
         "production.destroy_batch",
         "billing.draft_statement",
         "portal.view_task",
@@ -135,7 +134,6 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
             "orders.receive_package",
             "orders.view_package",
             "production.view_returnfile",
-            "production.download_return_file",
         }
     ),
     Role.SYSTEM_ADMINISTRATOR: frozenset(

@@ -1,17 +1,23 @@
-"""Errors of the API as problem details."""
+"""Errors of the API as problem details (RFC 9457) with a stable `code`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from portal.core.errors import ConflictError, PermissionRefusedError, PortalError, TransitionRefusedError
 
+CONTENT_TYPE = "application/problem+json"
 
-def _status_of(error: PortalError) -> int:
+
+def status_of(error: PortalError) -> int:
+    """Return the status of a refusal: 403, 409 for a state that changed, else 422."""
     if isinstance(error, PermissionRefusedError):
         return status.HTTP_403_FORBIDDEN
     if isinstance(error, (ConflictError, TransitionRefusedError)):
@@ -20,23 +26,57 @@ def _status_of(error: PortalError) -> int:
 
 
 def problem_details(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer every error as application/problem+json with a stable `code`."""
+    """Answer every expected error as application/problem+json; None lets an unexpected one through."""
     if isinstance(exc, PortalError):
-        body = {
-            "code": exc.code,
-            "title": exc.message,
-            "where": exc.where,
-            "expected": exc.expected,
-            "got": exc.got,
+        return refusal(exc)
+    found = exception_handler(exc, context)
+    if found is None:
+        return None
+    found.data = {"status": found.status_code, **_body(exc)}
+    found.content_type = CONTENT_TYPE
+    return found
+
+
+def refusal(error: PortalError) -> Response:
+    """Answer a service's refusal: code for programs; message, where, expected and got for people."""
+    number = status_of(error)
+    told = {"where": error.where, "expected": error.expected, "got": error.got}
+    body = {"status": number, "code": error.code, "title": error.message}
+    return Response(
+        body | {name: value for name, value in told.items() if value},
+        status=number,
+        content_type=CONTENT_TYPE,
+    )
+
+
+def _body(exc: Exception) -> dict[str, Any]:
+    if isinstance(exc, exceptions.ValidationError):
+        return {
+            "code": "invalid",
+            "title": "请求内容不符合要求",
+            "errors": list(_fields(exc.get_full_details())),
         }
-        response = Response({"status": _status_of(exc), **body}, status=_status_of(exc))
-    else:
-        found = exception_handler(exc, context)
-        if found is None:
-            return None
-        response = found
-        codes = exc.get_codes() if isinstance(exc, exceptions.APIException) else "not_found"
-        code = codes if isinstance(codes, str) else "invalid"
-        response.data = {"status": response.status_code, "code": code, "title": code, "detail": response.data}
-    response.content_type = "application/problem+json"
-    return response
+    if isinstance(exc, exceptions.APIException):
+        codes = exc.get_codes()
+        return {"code": codes if isinstance(codes, str) else "invalid", "title": str(exc.detail)}
+    if isinstance(exc, Http404):
+        return {"code": "not_found", "title": "没有找到"}
+    assert isinstance(exc, PermissionDenied), "exception_handler answers no other exception"
+    return {"code": "permission_denied", "title": "没有权限"}
+
+
+def _fields(details: Any, where: str = "") -> Iterator[dict[str, str]]:
+    """Yield field path, code and message of each finding of a serializer."""
+    if isinstance(details, dict) and {"message", "code"} == set(details):
+        yield {"field": where, "code": str(details["code"]), "message": str(details["message"])}
+        return
+    entries = details.items() if isinstance(details, dict) else enumerate(details)
+    for name, inner in entries:
+        # A list of messages about one field keeps the field's own path; a list of items is numbered.
+        numbered = isinstance(name, str) or not _is_message(inner)
+        path = f"{where}.{name}".lstrip(".") if numbered else where
+        yield from _fields(inner, path)
+
+
+def _is_message(details: Any) -> bool:
+    return isinstance(details, dict) and {"message", "code"} == set(details)

@@ -1,0 +1,1 @@
+"""The billing app's part of the API."""

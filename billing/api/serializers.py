@@ -1,0 +1,48 @@
+"""What the API shows of statements."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from billing.models import Statement, StatementLine
+
+
+class StatementLineSerializer(serializers.ModelSerializer[StatementLine]):
+    """Cards of one bank and kind at one price (R-40)."""
+
+    bank = serializers.CharField(source="bank.code", read_only=True)
+
+    class Meta:
+        model = StatementLine
+        fields = ["bank", "card_kind", "billed_count", "unbilled_count", "unit_price", "amount"]
+        read_only_fields = fields
+
+
+class StatementSerializer(serializers.ModelSerializer[Statement]):
+    """A statement of one half-year (R-39); `total` in yuan."""
+
+    contract = serializers.CharField(source="period.contract.number", read_only=True)
+    lot = serializers.IntegerField(source="period.contract.lot", read_only=True)
+    supplier = serializers.CharField(source="period.contract.supplier.code", read_only=True)
+    period = serializers.IntegerField(source="period.number", read_only=True)
+    starts_on = serializers.DateField(source="period.starts_on", read_only=True)
+    ends_on = serializers.DateField(source="period.ends_on", read_only=True)
+    total = serializers.DecimalField(max_digits=14, decimal_places=2, read_only=True)
+
+    class Meta:
+        model = Statement
+        fields = [
+            "id", "contract", "lot", "supplier", "period", "starts_on", "ends_on",
+            "status", "drafted_at", "total",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class StatementDetailSerializer(StatementSerializer):
+    """A statement with its lines."""
+
+    lines = StatementLineSerializer(many=True, read_only=True)
+
+    class Meta(StatementSerializer.Meta):
+        fields = [*StatementSerializer.Meta.fields, "lines"]
+        read_only_fields = fields

@@ -1,0 +1,76 @@
+"""Uploads through the API: one multipart field `file`, refused by its announced size before it is read."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, cast
+
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.throttling import UserRateThrottle
+
+from portal.core.errors import InputRefusedError
+
+MULTIPART_OVERHEAD = 64 * 1024
+
+
+class UploadTooLargeError(InputRefusedError):
+    """The request announces more bytes than are taken."""
+
+    code = "upload_too_large"
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    """The one field of an upload."""
+
+    file = serializers.FileField(help_text="要上传的文件")
+
+
+class UploadThrottle(UserRateThrottle):
+    """Uploads are work for the whole portal: fewer are taken than other requests."""
+
+    scope = "upload"
+
+
+class InMemoryHandler(MemoryFileUploadHandler):
+    """Keep the file in memory whatever its size: content that is not sealed must not lie on a disk."""
+
+    def handle_raw_input(
+        self,
+        input_data: Any,
+        META: dict[str, Any],  # noqa: N803 - the name of the method that is overridden
+        content_length: int,
+        boundary: bytes,
+        encoding: str | None = None,
+    ) -> None:
+        """Take every file; its size was checked before."""
+        self.activated = True
+
+
+def to_disk(request: Request, *, limit: int) -> None:
+    """Let a sealed upload stream to a temporary file."""
+    _refuse_too_large(request, limit)
+    http = request._request  # noqa: SLF001 - DRF offers no other way to the handlers
+    http.upload_handlers = [TemporaryFileUploadHandler(http)]
+
+
+def to_memory(request: Request, *, limit: int) -> None:
+    """Let an upload in the clear stay in memory."""
+    _refuse_too_large(request, limit)
+    http = request._request  # noqa: SLF001 - DRF offers no other way to the handlers
+    http.upload_handlers = [InMemoryHandler(http)]
+
+
+def _refuse_too_large(request: Request, limit: int) -> None:
+    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    if announced > limit + MULTIPART_OVERHEAD:
+        raise UploadTooLargeError("上传内容过大", expected=f"不超过 {limit} 字节", got=f"{announced} 字节")
+
+
+def uploaded(request: Request) -> tuple[BinaryIO, str]:
+    """Return the uploaded file and its name; anything missing is a validation error."""
+    form = UploadSerializer(data=request.data)
+    form.is_valid(raise_exception=True)
+    file = cast("UploadedFile", form.validated_data["file"])
+    return cast("BinaryIO", file.file), str(file.name)

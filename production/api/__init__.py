@@ -1,0 +1,1 @@
+"""The production app's part of the API."""

@@ -1,0 +1,1 @@
+"""The stations app's part of the API."""

@@ -1,0 +1,78 @@
+"""What people see of stations, and what a station's agent sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from stations.models import SelfTest, Station
+from stations.services.registry import is_online
+
+
+class StationSerializer(serializers.ModelSerializer[Station]):
+    """A station and what its agent said last."""
+
+    operator = serializers.CharField(source="operator.code", read_only=True)
+    is_online = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Station
+        fields = [
+            "id", "code", "name", "place", "operator", "is_active", "is_online",
+            "reader_state", "printer_state", "agent_version", "last_seen_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_is_online(self, station: Station) -> bool:
+        """Say whether the agent reported lately."""
+        return is_online(station)
+
+
+class SelfTestSerializer(serializers.ModelSerializer[SelfTest]):
+    """A self-test; `passed` is null until its station has reported."""
+
+    station = serializers.CharField(source="station.code", read_only=True)
+
+    class Meta:
+        model = SelfTest
+        fields = [
+            "id", "station", "requested_at", "reported_at", "passed", "read_milliseconds",
+            "error_code", "error_text",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class HeartbeatSerializer(serializers.Serializer[Any]):
+    """What an agent says of its machine."""
+
+    reader_state = serializers.CharField(max_length=60, allow_blank=True)
+    printer_state = serializers.CharField(max_length=60, allow_blank=True)
+    agent_version = serializers.CharField(max_length=32)
+
+
+class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
+    """What the portal answers a heartbeat."""
+
+    station = serializers.CharField()
+    server_time = serializers.DateTimeField()
+
+
+class ResultSerializer(serializers.Serializer[Any]):
+    """What became of a self-test: a time when it passed, a code when it failed."""
+
+    passed = serializers.BooleanField()
+    read_milliseconds = serializers.IntegerField(
+        min_value=0, max_value=600_000, required=False, default=None, allow_null=True
+    )
+    error_code = serializers.RegexField(
+        r"^[a-z0-9_]*$", max_length=64, required=False, default="", allow_blank=True
+    )
+    error_text = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a result that says both or neither."""
+        is_timed, is_named = attrs["read_milliseconds"] is not None, bool(attrs["error_code"])
+        if (is_timed, is_named) != (attrs["passed"], not attrs["passed"]):
+            raise serializers.ValidationError("通过须有耗时且无错误代码，未通过须有错误代码且无耗时")
+        return attrs

@@ -1,0 +1,10 @@
+"""What portal and agent must agree on: a station's queue and the functions its agent runs."""
+
+from __future__ import annotations
+
+SELF_TEST = "stations.agent.jobs.self_test"
+
+
+def queue_name(code: str) -> str:
+    """Return the RQ queue of a station."""
+    return f"station-{code}"
