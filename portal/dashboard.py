@@ -15,6 +15,7 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from orders.models import Order
@@ -229,6 +230,6 @@ def _deadline(order: Order, state: Progress) -> tuple[Any, ...]:
         order.contract.supplier,
         grouped(order.quantity),
         badge(order.get_status_display()),
-        f"{order.due_on:%Y-%m-%d}",
+        date_format(order.due_on),
         light_badge(state.light, left % {"days": abs(state.days_left)}),
     )

@@ -229,6 +229,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": _("第三代社会保障卡"),
     "SITE_SYMBOL": "badge",
     "STYLES": [lambda request: static("portal/admin.css")],
+    "SITE_URL": None,
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,

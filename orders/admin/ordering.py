@@ -8,6 +8,7 @@ from typing import Any, cast
 from django import forms
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -188,7 +189,7 @@ class OrderAdmin(ScopedAdmin[Order]):
     @display(description=gettext_lazy("交付期限"))
     def due(self, row: Order) -> Any:
         """Show the deadline; say when an unpublished year may still move it."""
-        text = f"{row.due_on:%Y-%m-%d}"
+        text = date_format(row.due_on)
         return badge(_("%(day)s 待定") % {"day": text}, "info") if row.due_is_provisional else text
 
     @display(description=gettext_lazy("剩余工作日"))
