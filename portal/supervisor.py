@@ -162,8 +162,16 @@ def services(*, host: str, port: int, workers: int, station: bool) -> list[Servi
     found += [Service(f"worker.{n}", (*manage, "worker")) for n in range(1, workers + 1)]
     found += [Service("scheduler", (*manage, "scheduler"))]
     if station:
-        found += [Service("station", (*manage, "station_agent", "--virtual"))]
+        agent = ("station_agent", "--virtual", "--portal", f"http://{_near(host)}:{port}")
+        found += [Service("station", (*manage, *agent))]
     return found
+
+
+def _near(host: str) -> str:
+    """Return the address of a listening host for the same machine, as it stands in a URL."""
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
 
 
 def printer(names: Sequence[str]) -> Callable[[str, str], None]:
@@ -202,9 +210,15 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def prepare(environment: Mapping[str, str], *, production: bool) -> int:
-    """Bring the database's tables up to date; gather static files where they are not served in place."""
+def prepare(environment: Mapping[str, str], *, production: bool, credential: Path | None = None) -> int:
+    """Bring the database's tables up to date; gather static files where they are not served in place.
+
+    With `credential`, the demonstration's station gets its credential into that file, if it is registered.
+    """
     steps = [["migrate", "--noinput", "--verbosity", "0"]]
+    if credential:
+        enrol = ["enrol_station", "demo-1", "--keep", "--if-registered", "--credential-file", str(credential)]
+        steps.append(enrol)
     if production:
         steps.append(["collectstatic", "--noinput", "--verbosity", "0"])
     for step in steps:
@@ -246,9 +260,11 @@ def main(given: Sequence[str]) -> int:
         "DATABASE_URL": settings.DATABASE_URL,  # this process alone keeps the embedded servers
         "REDIS_URL": settings.REDIS_URL,
     }
-    listed = services(host=options.host, port=options.port, workers=options.workers, station=options.station)
-    code = prepare(environment, production=settings.PRODUCTION)
+    credential = settings.VAR_DIR / "stations" / "demo-1.credential" if options.station else None
+    code = prepare(environment, production=settings.PRODUCTION, credential=credential)
     if code == 0:
+        station = credential is not None and credential.exists()
+        listed = services(host=options.host, port=options.port, workers=options.workers, station=station)
         with suppress(KeyboardInterrupt):
             asyncio.run(serve(listed, environment, options.host, options.port))
     embedded.release(settings.VAR_DIR)

@@ -12,7 +12,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
-from rest_framework.parsers import MultiPartParser
+from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -114,13 +114,13 @@ class OrderViewSet(RetrieveModelMixin, ListModelMixin, ScopedViewSet[Order]):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return a page of orders, newest first."""
         page = self.paginate_queryset(self.get_queryset()) or []
-        context = self.get_serializer_context() | {"progress": progress(page)}
+        context = {**self.get_serializer_context(), "progress": progress(page)}
         return self.get_paginated_response(OrderSerializer(page, many=True, context=context).data)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one order."""
         order = self.get_object()
-        context = self.get_serializer_context() | {"progress": progress([order])}
+        context = {**self.get_serializer_context(), "progress": progress([order])}
         return Response(OrderSerializer(order, context=context).data)
 
 
@@ -173,7 +173,7 @@ class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Accou
         return Response(AccountFileSerializer(row).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses={202: AccountFileSerializer}, parameters=[KEY_PARAMETER])
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], parser_classes=[JSONParser, MultiPartParser])
     def load(self, request: Request, pk: str) -> Response:
         """Load the good rows of a checked file; matching follows by itself."""
         row = self.get_object()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -73,7 +73,8 @@ def request_digest(request: Request) -> bytes:
     """Return the SM3 digest of method, path, fields and files of a request."""
     hasher = sm3_hasher()
     hasher.update(f"{request.method} {request.path}\n".encode())
-    fields = {name: value for name, value in request.data.items() if not isinstance(value, UploadedFile)}
+    given: Any = request.data
+    fields = _without_files(given) if isinstance(given, Mapping) else given
     hasher.update(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     for name, file in sorted(request.FILES.items()):
         hasher.update(f"\n{name} {file.size} {file.name}\n".encode("utf-8", "surrogatepass"))
@@ -81,6 +82,10 @@ def request_digest(request: Request) -> bytes:
             hasher.update(block)
         file.seek(0)
     return hasher.finalize()
+
+
+def _without_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if not isinstance(value, UploadedFile)}
 
 
 def _claim(request: Request, key: str, digest: bytes) -> tuple[IdempotencyKey, bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO, cast
 
-from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -39,9 +38,9 @@ class InMemoryHandler(MemoryFileUploadHandler):
     def handle_raw_input(
         self,
         input_data: Any,
-        META: dict[str, Any],  # noqa: N803 - the name of the method that is overridden
+        META: Any,  # noqa: N803 - the name of the method that is overridden
         content_length: int,
-        boundary: bytes,
+        boundary: Any,
         encoding: str | None = None,
     ) -> None:
         """Take every file; its size was checked before."""
@@ -72,5 +71,5 @@ def uploaded(request: Request) -> tuple[BinaryIO, str]:
     """Return the uploaded file and its name; anything missing is a validation error."""
     form = UploadSerializer(data=request.data)
     form.is_valid(raise_exception=True)
-    file = cast("UploadedFile", form.validated_data["file"])
+    file: Any = form.validated_data["file"]
     return cast("BinaryIO", file.file), str(file.name)

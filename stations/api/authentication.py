@@ -57,7 +57,7 @@ class StationThrottle(SimpleRateThrottle):
         return f"throttle-station-{request.auth.pk}"
 
 
-class StationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class StationScheme(OpenApiAuthenticationExtension):
     """Describe the credential in the OpenAPI document."""
 
     target_class = StationAuthentication

@@ -173,7 +173,7 @@ def test_the_portal_consists_of_web_workers_scheduler_and_station() -> None:
         ("worker",),
         ("worker",),
         ("scheduler",),
-        ("station_agent", "--virtual"),
+        ("station_agent", "--virtual", "--portal", "http://127.0.0.1:8123"),
     ]
     without = supervisor.services(host="::1", port=1, workers=0, station=False)
     assert [service.name for service in without] == ["web", "scheduler"]

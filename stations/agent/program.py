@@ -1,0 +1,111 @@
+"""The running agent: heartbeats in a thread, jobs in the main one, an end in order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from portal.core.errors import PortalError
+from stations.agent import VERSION
+from stations.agent.client import CredentialRefusedError
+from stations.agent.jobs import ALLOWED, Bench
+from stations.agent.options import Options
+from stations.agent.worker import StationWorker
+from stations.queues import queue_name
+
+logger = logging.getLogger(__name__)
+REFUSED = 3
+PAUSE_SECONDS = 3.0
+PRINTER_STATE = "未配置"
+
+
+class Agent:
+    """One station at work."""
+
+    def __init__(self, options: Options, bench: Bench) -> None:
+        self._options = options
+        self._bench = bench
+        self._stopping = threading.Event()
+        self._trouble = ""
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT; return 0, or 3 when the portal refuses the credential at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if not self._introduce():
+            return REFUSED
+        beats = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        beats.start()
+        self._work()
+        self._stopping.set()
+        beats.join(PAUSE_SECONDS)
+        self._bench.client.close()
+        logger.info("station %s stopped", self._options.code)
+        return 0
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _introduce(self) -> bool:
+        """Wait for the portal's first answer; a wrong credential is no matter of waiting."""
+        while not self._stopping.is_set():
+            try:
+                self._heartbeat()
+            except CredentialRefusedError as exc:
+                logger.error("%s", exc)  # noqa: TRY400 - the message says it all
+                return False
+            except PortalError as exc:
+                self._note(exc)
+                self._stopping.wait(PAUSE_SECONDS)
+            else:
+                logger.info("station %s reports to %s", self._options.code, self._options.portal)
+                return True
+        return True
+
+    def _heartbeat(self) -> None:
+        self._bench.client.heartbeat(
+            reader_state=self._bench.transport.state(), printer_state=PRINTER_STATE, agent_version=VERSION
+        )
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(self._options.heartbeat_seconds):
+            try:
+                self._heartbeat()
+            except PortalError as exc:
+                self._note(exc)
+            else:
+                self._note(None)
+
+    def _note(self, problem: PortalError | None) -> None:
+        """Log trouble when it begins and when it ends, not at every beat between."""
+        code = problem.code if problem else ""
+        if problem is not None and code != self._trouble:
+            logger.warning("%s", problem)
+        if not code and self._trouble:
+            logger.warning("portal answers again")
+        self._trouble = code
+
+    def _work(self) -> None:
+        """Serve the queue; a Redis that goes away is waited for."""
+        while not self._stopping.is_set():
+            try:
+                with Redis.from_url(self._options.redis_url) as connection:
+                    self._serve(connection)
+            except RedisError as exc:
+                logger.warning("queue cannot be reached (%s)", type(exc).__name__)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
+            self._stopping.wait(PAUSE_SECONDS)
+
+    def _serve(self, connection: Any) -> None:
+        functions = {name: partial(function, self._bench) for name, function in ALLOWED.items()}
+        worker = StationWorker(queue_name(self._options.code), connection, functions)
+        worker.stopping = self._stopping
+        worker.work(logging_level="WARNING")

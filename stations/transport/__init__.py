@@ -1,0 +1,1 @@
+"""Ways to a card; only pcsc.py may import a driver."""

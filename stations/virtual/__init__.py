@@ -1,0 +1,1 @@
+"""A card without hardware, for demonstrations and tests."""
