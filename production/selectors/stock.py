@@ -17,16 +17,17 @@ LEAST_SPARES = 5
 
 @dataclass(frozen=True, slots=True)
 class BatchBlanks:
-    """Blanks of one batch: withdrawn from the warehouse, given back, used for cards, and free."""
+    """Blanks of one batch: withdrawn from the warehouse, given back, kept as samples, used for cards."""
 
     withdrawn: int
     returned: int
+    samples: int
     used: int
 
     @property
     def free(self) -> int:
         """Return how many withdrawn blanks no card has used."""
-        return self.withdrawn - self.returned - self.used
+        return self.withdrawn - self.returned - self.samples - self.used
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,16 @@ def batch_blanks(batch: Batch) -> BatchBlanks:
     sums = moved.aggregate(
         withdrawn=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.WITHDRAWAL)), 0),
         returned=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.RETURN)), 0),
+        samples=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.SAMPLE)), 0),
     )
     return BatchBlanks(**sums, used=Card.objects.filter(batch=batch).count())
 
 
 def free_by_lot(batch: Batch) -> list[LotBlanks]:
     """Return the batch's free blanks lot by lot, oldest lot first; lots without any are left out."""
-    moved = StockMovement.objects.filter(batch=batch, kind__in=[MovementKind.WITHDRAWAL, MovementKind.RETURN])
-    signed = Case(When(kind=MovementKind.RETURN, then=-F("quantity")), default=F("quantity"))
+    kinds = [MovementKind.WITHDRAWAL, MovementKind.RETURN, MovementKind.SAMPLE]
+    moved = StockMovement.objects.filter(batch=batch, kind__in=kinds)
+    signed = Case(When(kind=MovementKind.WITHDRAWAL, then=F("quantity")), default=-F("quantity"))
     held = moved.values_list("lot_id").annotate(sum=Sum(signed)).order_by("lot__received_on", "lot_id")
     used = dict(
         Card.objects.filter(batch=batch).values_list("lot_id").annotate(count=Count("id")).order_by("lot_id")

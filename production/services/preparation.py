@@ -79,7 +79,7 @@ def _start_pass(batch: Batch, source: BatchStatus, actor: User) -> Batch:
             pass_number=fresh.pass_number + 1,
         )
         runs = _create_runs(moved, len(items))
-        copy_rows(Card, _CARD_FIELDS, _card_rows(moved, runs, items, serials))
+        copy_rows(Card, _CARD_FIELDS, _card_rows(moved, moved.order.bank_id, runs, items, serials))
         for run in runs:
             schedule(PREPARE_RUN, run, actor=actor, queue="bulk")
         _record_serials(work, moved, serials)
@@ -146,10 +146,14 @@ def _create_runs(batch: Batch, cards: int) -> list[MachineFile]:
 
 
 def _card_rows(
-    batch: Batch, runs: list[MachineFile], items: list[dict[str, Any]], serials: list[tuple[int, str]]
+    batch: Batch,
+    bank_id: int,
+    runs: list[MachineFile],
+    items: list[dict[str, Any]],
+    serials: list[tuple[int, str]],
 ) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the pass's cards; asks the database nothing, as it is busy copying them."""
     pairs = zip(items, serials, strict=True)
-    bank_id = batch.order.bank_id
     for run in runs:
         for item, (lot_id, serial) in islice(pairs, run.card_count):
             record = (item["record__issue_kind"], *_bytes(item))
