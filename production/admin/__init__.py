@@ -1,0 +1,26 @@
+"""The pages of production."""
+
+from production.admin.batches import BatchAdmin
+from production.admin.cards import CardAdmin, MachineFileAdmin, UnknownDecisionAdmin
+from production.admin.delivery import CartonAdmin, DeliveryAdmin, ReceiptAdmin
+from production.admin.papers import DestructionCertificateAdmin, ReturnFileAdmin
+from production.admin.plans import RosterMemberAdmin, WorkPlanAdmin
+from production.admin.stock import StockLocationAdmin, StockLotAdmin, StockMovementAdmin, StockRequestAdmin
+
+__all__ = [
+    "BatchAdmin",
+    "CardAdmin",
+    "CartonAdmin",
+    "DeliveryAdmin",
+    "DestructionCertificateAdmin",
+    "MachineFileAdmin",
+    "ReceiptAdmin",
+    "ReturnFileAdmin",
+    "RosterMemberAdmin",
+    "StockLocationAdmin",
+    "StockLotAdmin",
+    "StockMovementAdmin",
+    "StockRequestAdmin",
+    "UnknownDecisionAdmin",
+    "WorkPlanAdmin",
+]
