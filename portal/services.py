@@ -92,8 +92,10 @@ def _require_own(row: models.Model, actor: User) -> None:
 
 def check_values(row: models.Model, *, exclude: Iterable[str] = ()) -> None:
     """Hold a row to its fields and constraints; raise FormRefusedError with the first message."""
+    # Django counts an empty column as missing even where NULL says "not yet".
+    not_yet = {field.name for field in row._meta.fields if field.null and getattr(row, field.attname) is None}
     try:
-        row.full_clean(exclude=set(exclude))
+        row.full_clean(exclude=not_yet | set(exclude))
     except ValidationError as exc:
         name, errors = next(iter(exc.message_dict.items()))
         where = "" if name == "__all__" else str(row._meta.get_field(name).verbose_name)
@@ -118,7 +120,7 @@ def add_user(
         first_name=first_name.strip(),
         organisation=organisation,
         roles=sorted(set(roles)),
-        is_staff=True,
+        is_staff=Role.CARD_SYSTEM not in roles,  # the province's system uses the API only
     )
     _check_roles(user)
     _set_password(user, password)
@@ -149,9 +151,12 @@ def change_user(
         before = {"roles": fresh.roles, "active": fresh.is_active}
         fresh.last_name, fresh.first_name = last_name.strip(), first_name.strip()
         fresh.organisation, fresh.roles, fresh.is_active = organisation, sorted(set(roles)), is_active
+        fresh.is_staff = Role.CARD_SYSTEM not in roles
         _check_roles(fresh)
         check_values(fresh, exclude=["password"])
-        fresh.save(update_fields=["last_name", "first_name", "organisation", "roles", "is_active"])
+        fresh.save(
+            update_fields=["last_name", "first_name", "organisation", "roles", "is_active", "is_staff"]
+        )
         after = {"roles": fresh.roles, "active": fresh.is_active}
         work.record("user.changed", fresh, before=before, after=after, organisation=organisation.code)
     return fresh
@@ -205,7 +210,7 @@ def issue_token(user: User, *, name: str, days: int, actor: User) -> tuple[ApiTo
     token = ApiToken(
         user=user, name=name.strip(), digest=sm3(text.encode()), expires_at=timezone.now() + timedelta(days=days)
     )
-    check_values(token)
+    check_values(token, exclude=["last_used_at", "revoked_at"])
     with unit_of_work(actor) as work:
         token.save()
         work.record("apitoken.issued", token, days=days)

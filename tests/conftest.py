@@ -48,6 +48,7 @@ SETTINGS_OF_THE_USER = (
 if not WORKER:
     os.environ["PORTAL_TEST_VAR"] = tempfile.mkdtemp(prefix="portal-test-")
 SESSION_VAR = Path(os.environ["PORTAL_TEST_VAR"])
+(SESSION_VAR / "static").mkdir(exist_ok=True)  # whitenoise warns of a missing one, and warnings are errors
 for name in SETTINGS_OF_THE_USER:
     os.environ.pop(name, None)
 os.environ["PORTAL_ENV"] = "development"
@@ -90,8 +91,30 @@ def servers() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, servers: None) -> None:
-    """Give each process of pytest-xdist its own test database, once the server runs."""
+def django_db_keepdb() -> bool:
+    """Take a database that is already there; it goes with its server at the session's end."""
+    return True
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, servers: None) -> bool:
+    """Load this process's own test database, once the server runs; say whether there was one to load."""
+    from django.db import connection
+
+    from tests import schema_cache
+
+    return schema_cache.load(SESSION_VAR, connection.creation._get_test_db_name())
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_modify_db_settings: bool, django_db_setup: None) -> None:
+    """Keep the database as it is after the migrations for the next session."""
+    from django.db import connection
+
+    from tests import schema_cache
+
+    if not django_db_modify_db_settings:
+        schema_cache.keep(SESSION_VAR, connection.settings_dict["NAME"])
 
 
 @pytest.fixture(scope="module")

@@ -141,8 +141,11 @@ class ScopedAdmin(UnfoldAdmin[M]):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let addresses filter by what the list offers only, never by a sealed or indexed column."""
+        name = lookup.split("__")[0]
         offered = {item[0] if isinstance(item, (list, tuple)) else item for item in self.get_list_filter(request)}
-        return lookup.split("__")[0] in offered or lookup in offered
+        parameters = {getattr(item, "parameter_name", "") for item in offered}
+        columns = {field.name for field in self.model._meta.get_fields()}
+        return lookup in parameters or name in offered or name not in columns
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
         """Leave Django's own log empty: the audit is the record."""

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.forms.utils import ErrorList
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
@@ -18,12 +19,12 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.enums import ActionVariant
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDateWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldAdminIntegerFieldWidget,
-    UnfoldAdminPasswordInput,
+    UnfoldAdminPasswordWidget,
     UnfoldAdminSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 WIDGETS: dict[type[forms.Field], type[forms.Widget]] = {
     forms.ModelMultipleChoiceField: UnfoldAdminSelectMultipleWidget,
-    forms.MultipleChoiceField: UnfoldAdminCheckboxSelectMultiple,
+    forms.MultipleChoiceField: UnfoldAdminCheckboxSelectMultipleWidget,
     forms.ModelChoiceField: UnfoldAdminSelectWidget,
     forms.ChoiceField: UnfoldAdminSelectWidget,
     forms.FileField: UnfoldAdminFileFieldWidget,
@@ -98,14 +99,14 @@ def _widget(field: forms.Field) -> forms.Widget:
     if isinstance(field.widget, forms.Textarea):
         return UnfoldAdminTextareaWidget()
     if isinstance(field.widget, forms.PasswordInput):
-        return UnfoldAdminPasswordInput(attrs={"autocomplete": "new-password"})
+        return UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
     if isinstance(field.widget, forms.DateTimeInput):
         field.input_formats = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]  # type: ignore[attr-defined]
         return UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"})
     return next((made() for kind, made in WIDGETS.items() if isinstance(field, kind)), field.widget)
 
 
-Perform = Callable[["ScopedAdmin[Any]", HttpRequest, Any, dict[str, Any]], "HttpResponse | str | None"]
+Perform = Callable[["ScopedAdmin[Any]", HttpRequest, Any, dict[str, Any]], "HttpResponseBase | str | None"]
 
 
 def verb(
@@ -131,7 +132,7 @@ def verb(
     """
 
     def decorate(perform: Perform) -> Any:
-        def view(self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None) -> HttpResponse:
+        def view(self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None) -> HttpResponseBase:
             if not request.user.has_perm(permission):
                 raise PermissionDenied
             row = self.get_object(request, object_id) if object_id is not None else None
@@ -155,7 +156,7 @@ def verb(
 
 def _ask_and_perform(
     admin: ScopedAdmin[Any], request: HttpRequest, row: Any, view: Any, perform: Perform
-) -> HttpResponse:
+) -> HttpResponseBase:
     posted = request.method == "POST"
     form = view.form_class(
         request.POST if posted else None,
@@ -190,7 +191,7 @@ def _ask_and_perform(
 
 def _perform(
     admin: ScopedAdmin[Any], request: HttpRequest, row: Any, perform: Perform, cleaned: dict[str, Any]
-) -> HttpResponse | None:
+) -> HttpResponseBase | None:
     """Call the verb; None means it was refused and the message says why."""
     try:
         result = perform(admin, request, row, cleaned)
@@ -199,7 +200,7 @@ def _perform(
     except PortalError as exc:
         messages.error(request, f"{exc}（{exc.code}）")
         return None
-    if isinstance(result, HttpResponse):
+    if isinstance(result, HttpResponseBase):
         return result
     messages.success(request, result or _("已完成"))
     return _back(admin, row)
