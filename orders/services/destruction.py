@@ -12,6 +12,7 @@ from django.utils import timezone
 from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord, Package
 from orders.personal import Column, open_column, read_photo, seal
+from orders.services.accounts import rows_name, upload_name
 from portal.audit import unit_of_work
 from portal.bulk import update_from
 from portal.core.keystore import KeyPurpose
@@ -79,10 +80,10 @@ def _delete_accounts(record_ids: Sequence[int], destroyed: Destroyed) -> None:
         rows__isnull=True
     )
     for file in emptied:
-        move(file, AccountFileStatus.DESTROYED, actor=None, problems_sealed=None)
+        move(file, AccountFileStatus.DESTROYED, actor=None, problems_sealed=None, stored_name="")
         destroyed.account_files.append(file.file_name)
         destroyed.keys.append(file.key_id)
-        destroyed.files.append(file.stored_name)
+        destroyed.files += [upload_name(file.key_id), rows_name(file.key_id)]
 
 
 def _delete_versions(record_ids: Sequence[int], destroyed: Destroyed) -> None:

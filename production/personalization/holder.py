@@ -67,8 +67,7 @@ class CardHolder:
             "person_code": self.person_code,
             "first_area": self.first_area,
             "employer_name": self.employer_name,
-            # Positions 9–17 of a unified social credit code are the organisation code (GB 32100).
-            "employer_code": code[8:17] if len(code) == 18 else code,
+            "employer_code": _organisation_code(code),
         }
 
 
@@ -82,6 +81,16 @@ def build_card_identifier(area: str, serial: bytes) -> bytes:
             "卡识别码的组成不对", expected="6 位区划代码和 8 字节序列号", got=f"{len(serial)} 字节"
         )
     return bytes.fromhex(area) + RID + serial
+
+
+def _organisation_code(code: str) -> str:
+    """Return what the chip has room for: positions 9–17 of a unified social credit code (GB 32100).
+
+    Other employer codes longer than that stay off the chip; they are for sorting and lists only.
+    """
+    if len(code) == 18:
+        return code[8:17]
+    return code if len(code) <= 9 else ""
 
 
 def _compact(day: dt.date | None) -> str:

@@ -38,6 +38,12 @@ class Placed:
     card_id: int = field(compare=False)
 
 
+class NothingToPackError(PortalError):
+    """A batch without a single good card."""
+
+    code = "nothing_to_pack"
+
+
 def refuse_held(batch: Batch) -> None:
     """Refuse a batch under hold."""
     if batch.held_reason:
@@ -52,6 +58,8 @@ def pack_batch(batch: Batch, *, actor: User) -> Batch:
         refuse_held(fresh)
         check_move(fresh, BatchStatus.PACKED)
         placed = _sorted_cards(fresh)
+        if not placed:
+            raise NothingToPackError("批次没有良品卡，无可装箱", where=fresh.number)
         for point, cards in placed.items():
             delivery = _pack_point(fresh, point, cards)
             schedule(WRITE_LIST, delivery, actor=actor)

@@ -1,4 +1,4 @@
-"""Run background tasks: an RQ worker that works in its own process, so fonts and open packages stay cached."""
+"""Run background tasks: an RQ worker that does not fork, so fonts and open packages stay cached."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import close_old_connections
 from rq import SimpleWorker
-from rq.job import Job
-from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from portal.queue import sweep
@@ -20,10 +18,10 @@ from portal.queue import sweep
 class TaskWorker(SimpleWorker):
     """A worker that never reuses a broken database connection."""
 
-    def perform_job(self, job: Job, queue: Queue) -> bool:
+    def perform_job(self, *args: Any, **options: Any) -> bool:
         """Drop dead connections, then run the job."""
         close_old_connections()
-        return bool(super().perform_job(job, queue))
+        return bool(super().perform_job(*args, **options))
 
 
 class Command(BaseCommand):

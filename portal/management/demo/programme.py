@@ -93,7 +93,7 @@ def _sender_key(organisation: Organisation, key: Sm2PrivateKey) -> None:
     now = timezone.now()
     SenderKey.objects.get_or_create(
         organisation=organisation,
-        public_key=key.public_key.to_pem(),
+        public_key=key.public.to_pem(),
         defaults={"valid_from": now - timedelta(days=1), "valid_until": now + timedelta(days=730)},
     )
 

@@ -107,7 +107,7 @@ def test_name_too_long_for_the_chip_is_refused() -> None:
         ({"card_number": "A123456789"}, "SSSE/EF05/07"),
         ({"ethnicity": "汉"}, "SSSE/EF06/0B"),
         ({"initialiser": "4" * 25}, "SSSE/EF05/04"),
-        ({"employer_code": "1234567890"}, "DF01/EF09/30"),
+        ({"birth_area": "4406011"}, "SSSE/EF06/0C"),
     ],
 )
 def test_value_that_does_not_fit_names_the_tag_only(changes: dict[str, str], where: str) -> None:
