@@ -32,7 +32,7 @@ def attachment(content: IO[bytes], name: str, content_type: str = XLSX) -> FileR
 
 def written(name: str, write: Callable[[BinaryIO], object], content_type: str = XLSX) -> FileResponse:
     """Let `write` fill a temporary file and return it as a download; what it raises, nothing is sent of."""
-    spool = cast("BinaryIO", tempfile.TemporaryFile())  # closed by the response
+    spool = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the response closes it
     try:
         write(spool)
     except BaseException:

@@ -98,6 +98,8 @@ def _dress(field: forms.Field) -> None:
 def _widget(field: forms.Field) -> forms.Widget:
     if isinstance(field.widget, forms.Textarea):
         return UnfoldAdminTextareaWidget()
+    if isinstance(field.widget, forms.CheckboxSelectMultiple):
+        return UnfoldAdminCheckboxSelectMultipleWidget()
     if isinstance(field.widget, forms.PasswordInput):
         return UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
     if isinstance(field.widget, forms.DateTimeInput):

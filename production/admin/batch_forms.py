@@ -64,7 +64,10 @@ class PlanForm(VerbForm):
     ends_at = forms.DateTimeField(label=_("结束时间"), help_text=_("不得晚于交付期限"))
     leader = forms.ModelChoiceField(RosterMember.objects.none(), label=_("负责人"))
     people = forms.ModelMultipleChoiceField(
-        RosterMember.objects.none(), label=_("人员"), help_text=_("须包括负责人；只列出该合同的在岗人员")
+        RosterMember.objects.none(),
+        label=_("人员"),
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("须包括负责人；只列出该合同的在岗人员"),
     )
 
     def prepare(self) -> None:

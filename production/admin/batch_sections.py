@@ -145,5 +145,12 @@ def papers(batch: Batch) -> SafeString:
     return table([_t("文件"), _t("编号"), _t("时间")], rows, empty=_t("尚无"))
 
 
+def milestones(batch: Batch) -> SafeString:
+    """Show when the batch passed what."""
+    moments = (batch.released_at, batch.closed_at, batch.dispatched_at, batch.signed_at, batch.destroyed_at)
+    headers = [_t("下达"), _t("核对"), _t("发货"), _t("签收"), _t("销毁")]
+    return table(headers, [[_moment(at) if at else "-" for at in moments]])
+
+
 def _moment(at: datetime) -> str:
     return f"{timezone.localtime(at):%Y-%m-%d %H:%M}"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib.admin import display
 from django.db.models import Count, Q
 from django.http import HttpRequest
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, MultipleChoicesDropdownFilter
@@ -17,7 +18,7 @@ from portal.models import Task
 from production.admin import batch_sections as sections
 from production.admin.batch_verbs import BatchVerbs
 from production.admin.deadlines import deadline_badge, good_bar, learn_progress, state_badge
-from production.admin.references import PageFacts, acting, reference_column
+from production.admin.references import PageFacts, acting, reference_column, unbroken
 from production.choices import BatchStatus
 from production.models import Batch, Delivery, MachineFile
 
@@ -31,6 +32,14 @@ def _section(draw: Any, description: Any) -> Any:
     return column
 
 
+def _without(fields: tuple[Any, ...], hidden: frozenset[str] | set[str]) -> tuple[Any, ...]:
+    """Leave names out of a fieldset's rows."""
+    rows = (
+        tuple(name for name in row if name not in hidden) if isinstance(row, tuple) else row for row in fields
+    )
+    return tuple(row for row in rows if row and row not in hidden)
+
+
 @register(Batch)
 class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
     """What is made together."""
@@ -38,9 +47,9 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
     list_display = (
         "number",
         "bank",
-        "card_kind",
+        "kind",
         "quantity",
-        "due_on",
+        "due",
         "light",
         "state",
         "pass_number",
@@ -62,23 +71,20 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
             None,
             {
                 "fields": (
-                    "number", "order_link", "bank", "supplier", "card_kind", "quantity", "due_on", "light",
-                    "state", "held_reason", "pass_number", "sort_order", "carton_size",
+                    ("order_link", "state"),
+                    ("bank", "light"),
+                    ("supplier", "due"),
+                    ("kind", "quantity"),
+                    ("pass_number", "made"),
+                    ("sort_order", "carton_size"),
+                    "held_reason",
                 )
             },
         ),
         (_("工作日程与白卡"), {"fields": ("plans", "blanks")}),
-        (_("制作"), {"fields": ("made", "positions", "outcomes", "runs")}),
-        (
-            _("交付与归档"),
-            {
-                "fields": (
-                    "deliveries", "papers", "released_at", "closed_at", "dispatched_at", "signed_at",
-                    "destroyed_at",
-                )
-            },
-        ),
-    )  # fmt: skip
+        (_("制作"), {"fields": ("positions", "outcomes", "runs")}),
+        (_("交付与归档"), {"fields": ("deliveries", "papers", "milestones")}),
+    )
     actions_list = ("split",)
     actions_detail: ClassVar[tuple[str, ...]] = (
         "propose", "withdraw", "prepare", "run", "remake", "close", "pack", "dispatch", "send_return",
@@ -96,6 +102,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
     runs = _section(sections.runs, _("机器文件"))
     deliveries = _section(sections.deliveries, _("交付"))
     papers = _section(sections.papers, _("归档文件"))
+    milestones = _section(sections.milestones, _("经过"))
     light = _section(deadline_badge, _("剩余时间"))
     state = _section(state_badge, _("状态"))
     made = _section(good_bar, _("良品进度"))
@@ -105,9 +112,19 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
         learn_progress(rows)
 
     @display(description=_("银行"))
-    def bank(self, row: Batch) -> str:
+    def bank(self, row: Batch) -> SafeString:
         """Show whose cards they are."""
-        return str(row.order.bank)
+        return unbroken(row.order.bank)
+
+    @display(description=_("卡种"))
+    def kind(self, row: Batch) -> SafeString:
+        """Show the card kind."""
+        return unbroken(row.get_card_kind_display())
+
+    @display(description=_("交付期限"))
+    def due(self, row: Batch) -> SafeString:
+        """Show the deadline."""
+        return unbroken(date_format(row.due_on))
 
     @display(description=_("中标人"))
     def supplier(self, row: Batch) -> str:
@@ -124,7 +141,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
         ):
             hidden |= self.COUNTED_FIELDS
         return [
-            (title, {**options, "fields": tuple(name for name in options["fields"] if name not in hidden)})
+            (title, {**options, "fields": _without(options["fields"], hidden)})
             for title, options in self.fieldsets
         ]
 

@@ -30,9 +30,10 @@ from portal.choices import OrganisationKind
 from production.admin.batch_sections import RUN_COLOURS
 from production.admin.references import acting, reference, reference_column
 from production.choices import Outcome, RequestStatus
+from production.line.made import REASON_LABELS
 from production.models import Card, MachineFile, UnknownDecision
 from production.selectors.search import find_cards
-from production.services.cards import decide_unknown, read_unknown, request_unknown_decision
+from production.services.cards import DECIDED, decide_unknown, read_unknown, request_unknown_decision
 
 OUTCOMES: Mapping[str, Colour] = {
     "pending": "",
@@ -43,6 +44,9 @@ OUTCOMES: Mapping[str, Colour] = {
     "unused": "",
 }
 DECISIONS: Mapping[str, Colour] = {"requested": "warning", "approved": "success", "refused": "danger"}
+
+
+REASONS = {**REASON_LABELS, DECIDED: "双人认定"}
 
 
 class SearchForm(VerbForm):
@@ -107,14 +111,10 @@ class CardAdmin(ScopedAdmin[Card]):
             None,
             {
                 "fields": (
-                    "serial",
-                    "state",
-                    "reason_text",
-                    "batch_link",
-                    "sequence",
-                    "attempt",
-                    "bank",
-                    "card_kind",
+                    ("serial", "state"),
+                    ("batch_link", "reason_text"),
+                    ("sequence", "attempt"),
+                    ("bank", "card_kind"),
                     "issue_kind",
                 )
             },
@@ -123,10 +123,8 @@ class CardAdmin(ScopedAdmin[Card]):
             _("制作"),
             {
                 "fields": (
-                    "lot_link",
-                    "machine_file",
-                    "machine",
-                    "operator",
+                    ("lot_link", "machine_file"),
+                    ("machine", "operator"),
                     "made_at",
                     "card_identifier",
                     "atr",
@@ -135,7 +133,7 @@ class CardAdmin(ScopedAdmin[Card]):
         ),
         (
             _("交付与质保"),
-            {"fields": ("place", "delivered_on", "accepted_on", "warranty_until", "decision_table")},
+            {"fields": (("place", "delivered_on"), ("accepted_on", "warranty_until"), "decision_table")},
         ),
     )
     actions_list = ("find",)
@@ -147,7 +145,7 @@ class CardAdmin(ScopedAdmin[Card]):
     @display(description=_("原因"))
     def reason_text(self, row: Card) -> str:
         """Show why a card is not good."""
-        return row.reason or "-"
+        return REASONS.get(row.reason, row.reason) or "-"
 
     @display(description=_("批次内序号"))
     def sequence(self, row: Card) -> int:

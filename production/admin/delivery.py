@@ -29,7 +29,7 @@ from portal.adminkit import (
 )
 from portal.adminkit.columns import Colour
 from portal.adminkit.downloads import streamed
-from portal.choices import OrganisationKind
+from portal.choices import OrganisationKind, TaskStatus
 from production.admin.batch_sections import DELIVERY_COLOURS
 from production.admin.carton_form import CartonsForm
 from production.admin.references import acting, reference, reference_column
@@ -105,6 +105,11 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
         """Count the cartons of each delivery and those with the bank's word."""
         rows = super().get_queryset(request)
         return rows.annotate(carton_count=Count("cartons"), confirmed_count=Count("cartons__receipt"))
+
+    def task_counts(self, row: Delivery) -> dict[str, int]:
+        """Show the writing of the list while it runs or has failed, nothing once it stands."""
+        counts = super().task_counts(row)
+        return {} if set(counts) <= {TaskStatus.DONE} else counts
 
     @display(description=_("批次"))
     def batch_text(self, row: Delivery) -> str:

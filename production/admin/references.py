@@ -8,9 +8,9 @@ from typing import Any
 from django.db import models
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
 
 from portal.adminkit import link
 from portal.models import User
@@ -39,6 +39,11 @@ def listing(model: type[models.Model], text: Any, **query: Any) -> SafeString:
     options = model._meta
     address = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
     return link(f"{address}?{urlencode(query)}", text)
+
+
+def unbroken(text: Any) -> SafeString:
+    """Keep a short text on one line of a narrow list."""
+    return format_html('<span class="whitespace-nowrap">{}</span>', text)
 
 
 def reference_column(path: str, description: Any) -> Callable[[Any, Any], SafeString | str]:
@@ -76,6 +81,3 @@ class PageFacts:
         if row is not None:
             self.learn([row])
         return row
-
-
-BANK = _("银行")
