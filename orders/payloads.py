@@ -81,7 +81,10 @@ _payloads = _OpenPayloads()
 
 
 def payload_reader(package: Package) -> SealedReader:
-    """Return the plaintext view of a package's payload, kept open by this thread for the next call."""
+    """Return the plaintext view of a package's payload, kept open by this thread for the next call.
+
+    Each call asks whether the key still lives; whoever keeps the answer for many photos, asks once for them.
+    """
     return _payloads.reader(package)
 
 
@@ -103,12 +106,11 @@ def _opened(package: Package) -> _Open:
     return _Open(file, reader)
 
 
-def read_photo_at(package: Package, place: PhotoPlace) -> tuple[str, bytes]:
+def read_photo_at(reader: SealedReader, place: PhotoPlace) -> tuple[str, bytes]:
     """Return name and bytes of the photo at a place, its checksum right.
 
     The name stands in the member's own header only; the caller compares it with the person it wanted.
     """
-    reader = payload_reader(package)
     header = reader.read_at(place.offset, _LOCAL_HEADER.size)
     if len(header) != _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
         raise ZipMismatchError("文件头与压缩包目录不一致", where=f"第 {place.offset} 字节")

@@ -9,17 +9,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from orders.models import CardholderRecord, Package
-from orders.payloads import PhotoPlace, read_photo_at
+from orders.models import CardholderRecord
+from orders.payloads import PhotoPlace, payload_reader, read_photo_at
 from orders.validation import NormalisedRecord
 from portal import files
 from portal.core.crypto import FieldCipher, TamperedError
 from portal.core.idnumbers import mask_number, normalise_number
 from portal.core.names import mask_name, normalise_name
 from portal.core.problems import Problem
+from portal.core.seal import SealedReader
 
 Column = Literal["number", "name", "personal", "account", "problems", "source"]
 
@@ -45,17 +46,21 @@ class PersonalPart:
     @classmethod
     def of(cls, values: NormalisedRecord) -> PersonalPart:
         """Take the part out of a checked row."""
-        return cls(**{field.name: getattr(values, field.name) for field in fields(cls)})
+        return cls(*(getattr(values, name) for name in _PART_NAMES))
 
     def to_json(self) -> str:
         """Return compact JSON, dates as YYYY-MM-DD."""
-        return _compact(asdict(self), default=dt.date.isoformat)
+        values = {name: getattr(self, name) for name in _PART_NAMES}
+        return _compact(values, default=dt.date.isoformat)
 
     @classmethod
     def from_json(cls, text: str) -> PersonalPart:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         return cls(**values | {name: dt.date.fromisoformat(values[name]) for name in _DATES})
+
+
+_PART_NAMES = tuple(field.name for field in fields(PersonalPart))
 
 
 def context(record_id: int, version: int, column: str) -> bytes:
@@ -185,12 +190,12 @@ def read_photo(record: CardholderRecord) -> bytes | None:
         with files.read_sealed(record.photo_name, record.package.key_id) as photo:
             return photo.readall()
     place = photo_place(record)
-    return read_photo_at(record.package, place)[1] if place else None
+    return read_photo_at(payload_reader(record.package), place)[1] if place else None
 
 
-def read_photo_of(package: Package, place: PhotoPlace, wanted: bytes) -> bytes:
+def read_photo_of(payload: SealedReader, place: PhotoPlace, wanted: bytes) -> bytes:
     """Return the photo at `place`; raise TamperedError unless its name is the number with index `wanted`."""
-    name, photo = read_photo_at(package, place)
+    name, photo = read_photo_at(payload, place)
     if number_index(photo_number(name)) != wanted:
         raise TamperedError("照片与登记的位置不符", where=f"第 {place.offset} 字节")
     return photo

@@ -23,7 +23,8 @@ PORTAL_KEY = "portal"
 
 
 @lru_cache(maxsize=4)
-def _keystore(directory: Path, kek: str, production: bool) -> KeyStore:
+def _keystore(folder: str, kek: str, production: bool) -> KeyStore:
+    directory = Path(folder)
     # Without a KEK, in development, one is drawn once and kept beside the store's folder, not in its backups.
     return KeyStore(
         directory,
@@ -33,18 +34,19 @@ def _keystore(directory: Path, kek: str, production: bool) -> KeyStore:
 
 
 @lru_cache(maxsize=4)
-def _index(directory: Path, kek: str, production: bool) -> BlindIndex:
-    return BlindIndex(_keystore(directory, kek, production).index_key())
+def _index(folder: str, kek: str, production: bool) -> BlindIndex:
+    return BlindIndex(_keystore(folder, kek, production).index_key())
 
 
 def keystore() -> KeyStore:
     """Return the key store of this process."""
-    return _keystore(Path(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
+    # Asked for every field of bulk work: a Path would be parsed and hashed anew each time.
+    return _keystore(str(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
 
 
 def blind_index() -> BlindIndex:
     """Return the maker of blind indexes; its key is the same for the life of the installation."""
-    return _index(Path(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
+    return _index(str(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
 
 
 def portal_key() -> Sm2PrivateKey:

@@ -35,6 +35,7 @@ from portal.core import clock, images
 from portal.core.glyphs import default_chain
 from portal.core.images import PhotoRule
 from portal.core.problems import Problem
+from portal.core.seal import SealedReader
 from portal.core.ziprefusals import ZipRefusedError
 from portal.models import Organisation
 
@@ -94,11 +95,11 @@ def places_of(package: Package, indexes: Sequence[bytes]) -> dict[bytes, PhotoPl
     return {bytes(index): PhotoPlace(*place) for index, *place in found.values_list(*columns)}
 
 
-def examine(package: Package, row: SourceRow, places: Mapping[bytes, PhotoPlace], rules: Rules) -> Draft:
+def examine(payload: SealedReader, row: SourceRow, places: Mapping[bytes, PhotoPlace], rules: Rules) -> Draft:
     """Check one row with its photo; hostile rows and broken photos yield problems, never an exception."""
     index = number_index(row.number_text)
     place = places.get(index)
-    checked = _checked(package, row, index, place, rules)
+    checked = _checked(payload, row, index, place, rules)
     problems = [*checked.problems]
     if row.first_row:
         got = f"与第{row.first_row}条重复"
@@ -108,12 +109,12 @@ def examine(package: Package, row: SourceRow, places: Mapping[bytes, PhotoPlace]
 
 
 def _checked(
-    package: Package, row: SourceRow, index: bytes, place: PhotoPlace | None, rules: Rules
+    payload: SealedReader, row: SourceRow, index: bytes, place: PhotoPlace | None, rules: Rules
 ) -> Checked:
     unread = _UNREAD.get(row.flaw)
     if unread is not None and not any(row.cells):
         return Checked(None, (unread,), row.number_text)
-    photo, damaged = _photo(package, place, index, rules)
+    photo, damaged = _photo(payload, place, index, rules)
     checked = validate_row(row.by_column(), photo=photo, rules=rules)
     if damaged is not None:  # the place is known, so the photo is not missing
         found = [problem for problem in checked.problems if problem.field != images.FIELD]
@@ -122,7 +123,7 @@ def _checked(
 
 
 def _photo(
-    package: Package, place: PhotoPlace | None, index: bytes, rules: Rules
+    payload: SealedReader, place: PhotoPlace | None, index: bytes, rules: Rules
 ) -> tuple[bytes | None, Problem | None]:
     """Return the photo, or what keeps it from being read; a changed package raises TamperedError."""
     if place is None:
@@ -131,7 +132,7 @@ def _photo(
         expected = f"不超过{rules.photo.max_bytes}字节"
         return None, Problem(images.FIELD, "photo_too_large", expected, f"{place.size}字节")
     try:
-        return read_photo_of(package, place, index), None
+        return read_photo_of(payload, place, index), None
     except ZipRefusedError:
         return None, Problem(images.FIELD, "photo_damaged", "完整的JPEG图像", "压缩包内校验不符")
 

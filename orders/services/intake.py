@@ -84,7 +84,8 @@ def _examined(package: Package, chunk: IntakeChunk) -> list[Draft]:
     rows = open_chunk(package, chunk)
     rules = load_rules()
     places = photo_places(package, rows)
-    return [examine(package, row, places, rules) for row in rows]
+    payload = payload_reader(package)
+    return [examine(payload, row, places, rules) for row in rows]
 
 
 def advance_package(package: Package) -> Package:

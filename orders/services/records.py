@@ -13,7 +13,7 @@ from orders.choices import PackageStatus, RecordStatus
 from orders.dictionary import COLUMN_CODES, LABELS
 from orders.models import CardholderRecord, Package
 from orders.models.records import OPEN
-from orders.payloads import PhotoPlace
+from orders.payloads import PhotoPlace, payload_reader
 from orders.personal import (
     PersonalPart,
     masked_name,
@@ -147,7 +147,7 @@ def _place(old: CardholderRecord, index: bytes) -> PhotoPlace | None:
 def _image(old: CardholderRecord, place: PhotoPlace | None, index: bytes) -> bytes | None:
     if place is None or place == photo_place(old):
         return read_photo(old)
-    return read_photo_of(old.package, place, index)
+    return read_photo_of(payload_reader(old.package), place, index)
 
 
 def _insert(draft: Draft, package: Package) -> CardholderRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from argparse import ArgumentParser
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -22,9 +23,13 @@ class Command(BaseCommand):
         """Skip Django's own options: the script has its own."""
         sys.exit(run(argv[2:]))
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take everything after `--` for `call_command`."""
+        parser.add_argument("arguments", nargs="*")
+
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve `call_command("seal", *arguments)`."""
-        code = run([str(argument) for argument in args])
+        """Serve `call_command("seal", "--", *arguments)`."""
+        code = run(options["arguments"])
         if code:
             sys.exit(code)
 

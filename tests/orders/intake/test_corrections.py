@@ -64,7 +64,7 @@ def snapshot() -> tuple[Any, ...]:
 
 class TestCorrectRecord:
     def test_a_correction_is_the_next_version(self, world: World, returned: CardholderRecord) -> None:
-        """R-9: the old version stays, superseded; counts balance again and the event names fields, not values."""
+        """R-9: the old version stays, superseded; counts balance; the event names fields, not values."""
         changes = {"AAZ500": PEOPLE[1].card_number}
         new = correct_record(returned, changes=changes, actor=world.clerk, reason=" 来函更正 ")
         returned.refresh_from_db()

@@ -190,7 +190,7 @@ class TestNothingHalfDone:
 
 class TestUpkeep:
     def test_what_a_killed_intake_left_is_removed_later(self, world: World) -> None:
-        """R-22: a file without a row is nobody's; the sweeper removes it, and spares the young and the known."""
+        """R-22: a file without a row is nobody's; the sweeper removes it, sparing the young and the known."""
         package = world.receive(world.container())
         default_storage.save("packages/999999/payload.bin", io.BytesIO(b"left"))  # type: ignore[arg-type]
         (Path(settings.FILES_DIR) / ".incoming" / "half").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""A small programme for the tests of intake: sender, banks with their points, a clerk, and packages of people."""
+"""A small programme for the tests of intake: sender, banks, a clerk, and packages of invented people."""
 
 from __future__ import annotations
 

@@ -1,0 +1,218 @@
+"""The audit: written with the change or not at all, chained, and every tampering found (R-46)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, connections, transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from portal.audit import (
+    GENESIS,
+    ChainFault,
+    canonical,
+    client_address,
+    record_alone,
+    unit_of_work,
+    verify_chain,
+)
+from portal.core.crypto import sm3
+from portal.models import AuditEntry, Organisation, User
+
+
+def entries() -> list[tuple[int, str]]:
+    return list(AuditEntry.objects.order_by("position").values_list("position", "action"))
+
+
+@pytest.fixture
+def clerk(db: None) -> User:
+    purchaser = Organisation.objects.create(kind="purchaser", code="HRSS", name="采购人", short_name="采购人")
+    return User.objects.create(username="clerk", organisation=purchaser)
+
+
+def refused_verb(actor: User) -> None:
+    """Change and record something, then think better of it."""
+    with unit_of_work(actor) as work:
+        Organisation.objects.create(kind="bank", code="B", name="B", short_name="B")
+        work.record("bank.created")
+        raise ValueError("no")
+
+
+class TestUnitOfWork:
+    def test_an_entry_says_who_what_where(self, clerk: User) -> None:
+        token = client_address.set("192.0.2.7")
+        try:
+            with unit_of_work(clerk) as work:
+                work.record("thing.done", clerk.organisation, count=3)
+        finally:
+            client_address.reset(token)
+        entry = AuditEntry.objects.get()
+        assert (entry.position, entry.action, entry.actor_id, entry.actor_name) == (
+            1,
+            "thing.done",
+            clerk.pk,
+            "clerk",
+        )
+        assert (entry.organisation_code, entry.address, entry.result) == ("HRSS", "192.0.2.7", "done")
+        assert (entry.object_type, entry.object_label) == ("portal.organisation", "采购人")
+        assert entry.details == {"count": 3}
+        assert bytes(entry.previous_digest) == GENESIS
+        assert bytes(entry.digest) == sm3(GENESIS + canonical(entry))
+
+    def test_a_refused_action_leaves_neither_change_nor_entry(self, clerk: User) -> None:
+        with pytest.raises(ValueError, match="no"):
+            refused_verb(clerk)
+        assert (entries(), Organisation.objects.count()) == ([], 1)
+
+    def test_nested_verbs_commit_once_in_order(self, clerk: User) -> None:
+        with unit_of_work(clerk) as outer:
+            outer.record("first")
+            with unit_of_work(None) as inner:
+                inner.record("second")
+            outer.record("third")
+            assert entries() == []
+        assert entries() == [(1, "first"), (2, "second"), (3, "third")]
+        assert list(AuditEntry.objects.order_by("position").values_list("actor_name", flat=True)) == [
+            "clerk",
+            "system",
+            "clerk",
+        ]
+
+    def test_an_inner_verb_that_was_refused_and_caught_leaves_nothing(self, clerk: User) -> None:
+        with unit_of_work(clerk) as outer:
+            with pytest.raises(ValueError, match="no"):
+                refused_verb(clerk)
+            outer.record("outer")
+        assert (entries(), Organisation.objects.count()) == ([(1, "outer")], 1)
+
+    def test_a_unit_after_a_failed_one_stands_on_its_own(self, clerk: User) -> None:
+        with pytest.raises(ValueError, match="no"):
+            refused_verb(clerk)
+        record_alone("login.failed", actor=None, reason="password")
+        assert entries() == [(1, "login.failed")]
+        assert AuditEntry.objects.get().result == "refused"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_runs_on_commit_opens_a_unit_of_its_own(self) -> None:
+        """An event recorded after the commit must not join the unit whose entries are already written."""
+
+        def after() -> None:
+            with unit_of_work(None) as work:
+                work.record("after")
+
+        with unit_of_work(None) as work:
+            work.record("before")
+            transaction.on_commit(after)
+        assert entries() == [(1, "before"), (2, "after")]
+        assert verify_chain() == (2, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.decimals(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+class TestChain:
+    @given(details=st.dictionaries(st.text(), JSON, max_size=4))
+    @hypothesis_settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def test_whatever_is_recorded_still_verifies_after_the_database_had_it(
+        self, clerk: User, details: dict[str, Any]
+    ) -> None:
+        """JSONB reorders keys, drops NULs and rewrites numbers; the digest holds all the same."""
+        with unit_of_work(clerk) as work:
+            work.record("any", None, **{f"x{key}": value for key, value in details.items()})
+        count = AuditEntry.objects.count()
+        assert verify_chain() == (count, None)
+
+    def test_values_json_lacks_become_text(self, clerk: User) -> None:
+        with unit_of_work(clerk) as work:
+            work.record(
+                "any", price=Decimal("9.90"), on=dt.date(2026, 11, 23), many=(1, 2), share=0.001, big=1e300
+            )
+        assert AuditEntry.objects.get().details == {
+            "price": "9.90",
+            "on": "2026-11-23",
+            "many": [1, 2],
+            "share": 0.001,
+            "big": "1e+300",
+        }
+
+    def test_verifying_a_part(self, clerk: User) -> None:
+        for number in range(5):
+            record_alone(f"event.{number}", actor=clerk)
+        assert verify_chain(3) == (3, None)
+        assert verify_chain(6) == (0, None)
+        assert verify_chain(9) == (0, ChainFault(8, "missing"))
+
+    @pytest.mark.parametrize(
+        ("statement", "fault"),
+        [
+            (
+                "UPDATE portal_auditentry SET actor_name = 'other' WHERE position = 2",
+                ChainFault(2, "changed"),
+            ),
+            (
+                "UPDATE portal_auditentry SET at = at + interval '1us' WHERE position = 3",
+                ChainFault(3, "changed"),
+            ),
+            ("DELETE FROM portal_auditentry WHERE position = 2", ChainFault(2, "missing")),
+            (
+                "UPDATE portal_auditentry SET previous_digest = ''::bytea WHERE position = 1",
+                ChainFault(1, "reordered"),
+            ),
+            (
+                "UPDATE portal_auditentry SET digest = previous_digest WHERE position = 3",
+                ChainFault(3, "changed"),
+            ),
+        ],
+    )
+    def test_who_gets_around_the_trigger_is_found(
+        self, clerk: User, statement: str, fault: ChainFault
+    ) -> None:
+        for number in range(3):
+            record_alone(f"event.{number}", actor=clerk)
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE portal_auditentry DISABLE TRIGGER USER")
+            cursor.execute(statement)
+            cursor.execute("ALTER TABLE portal_auditentry ENABLE TRIGGER USER")
+        assert verify_chain() == (fault.position - 1, fault)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda found: found.update(result="nothing happened"),
+            lambda found: found.delete(),
+            lambda found: found.get().delete(),
+        ],
+        ids=["update", "delete", "delete one"],
+    )
+    def test_the_table_takes_entries_only(self, clerk: User, change: Any) -> None:
+        """R-46: a database trigger refuses UPDATE and DELETE."""
+        record_alone("event", actor=clerk)
+        with pytest.raises(DatabaseError), transaction.atomic():
+            change(AuditEntry.objects.filter(position=1))
+        assert verify_chain() == (1, None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_many_at_once_form_one_chain(self) -> None:
+        def write() -> None:
+            for _ in range(10):
+                record_alone("event", actor=None)
+            connections.close_all()
+
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert verify_chain() == (40, None)
