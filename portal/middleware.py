@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from portal.audit import client_address
@@ -16,8 +17,23 @@ class RememberAddress:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        token = client_address.set(str(request.META.get("REMOTE_ADDR", "")))
+        token = client_address.set(address_of(request))
         try:
             return self.get_response(request)
         finally:
             client_address.reset(token)
+
+
+def address_of(request: HttpRequest) -> str:
+    """Return the client's address, as the outermost trusted proxy saw it.
+
+    X-Forwarded-For is read from the right, past TRUSTED_PROXIES of our own: what stands further left
+    is the client's own claim.
+    """
+    peer = str(request.META.get("REMOTE_ADDR", ""))
+    claimed = [
+        part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()
+    ]
+    trusted: int = settings.TRUSTED_PROXIES
+    found = claimed[-trusted] if trusted and len(claimed) >= trusted else peer
+    return found[:64]

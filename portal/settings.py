@@ -145,6 +145,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 
 # --- people ---------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "portal.User"
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # how many proxies of ours stand in front
 AUTHENTICATION_BACKENDS = ["portal.roles.RoleBackend"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
@@ -228,6 +229,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": _("制卡管理平台"),
     "SITE_SUBHEADER": _("第三代社会保障卡"),
     "SITE_SYMBOL": "badge",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("portal/favicon.svg")}
+    ],
     "STYLES": [lambda request: static("portal/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
