@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -55,5 +54,5 @@ def _valid_token(text: bytes) -> ApiToken | None:
 def _note_use(token: ApiToken) -> None:
     """Remember the use to the minute, so that a busy token does not write at every request."""
     now = timezone.now()
-    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - USED_STEP)
-    ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+    if token.last_used_at is None or token.last_used_at < now - USED_STEP:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
