@@ -8,11 +8,12 @@ from itertools import islice
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from django.conf import settings
+from django.db import connection
 
 from orders import personal
 from orders.account_rows import AccountLine, Contradictions, parse_layout, read_lines
-from orders.choices import AccountFileStatus, RecordStatus
-from orders.models import AccountFile, AccountRow, BankProfile, CardholderRecord
+from orders.choices import AccountFileStatus
+from orders.models import AccountFile, AccountRow, BankProfile
 from orders.selectors.accounts import (
     AccountProblem,
     AccountReport,
@@ -53,6 +54,29 @@ _ROW_COLUMNS: Final = (
     "account_sealed",
     "is_current",
 )
+
+
+# Found number by number: right after a bulk load stale statistics would make the planner walk a whole bank.
+_CURRENT_SQL: Final = """
+SELECT older.id, older.number_index, older.name_index, older.account_index
+FROM unnest(%(numbers)s::bytea[]) AS wanted(number_index)
+CROSS JOIN LATERAL (
+    SELECT id, number_index, name_index, account_index FROM orders_accountrow
+    WHERE bank_id = %(bank)s AND number_index = wanted.number_index AND is_current LIMIT 1
+) older
+"""
+_RELEASE_SQL: Final = """
+UPDATE orders_cardholderrecord record
+SET status = 'accepted', account_sealed = NULL, matched_at = NULL, unmatched_reason = ''
+FROM unnest(%(numbers)s::bytea[]) AS wanted(number_index)
+WHERE record.number_index = wanted.number_index AND record.status = 'matched' AND record.bank_id = %(bank)s
+"""
+_LOOK_AGAIN_SQL: Final = """
+UPDATE orders_cardholderrecord record SET unmatched_reason = ''
+FROM orders_accountrow loaded
+WHERE loaded.account_file_id = %(file)s AND record.number_index = loaded.number_index
+  AND record.status = 'accepted' AND record.bank_id = %(bank)s AND record.unmatched_reason <> ''
+"""
 
 
 class _Row(NamedTuple):
@@ -164,10 +188,12 @@ def load_file(account_file: AccountFile, *, actor: User) -> AccountFile:
         fresh = locked(account_file)
         if fresh.status == AccountFileStatus.LOADED:
             return fresh
-        replaced = rematched = 0
+        replaced, changed = 0, []
         for rows in _checked_rows(fresh):
-            chunk_replaced, chunk_rematched = _store(fresh, rows)
-            replaced, rematched = replaced + chunk_replaced, rematched + chunk_rematched
+            older, numbers = _store(fresh, rows)
+            replaced += older
+            changed += numbers
+        rematched = _reopen(fresh, changed)
         details = {"rows": fresh.good_count, "replaced": replaced, "rematched": rematched}
         discard(fresh, with_key=False)
         loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details, stored_name="")
@@ -194,28 +220,28 @@ def _lines(source: Any) -> Iterator[bytes]:
         yield from lines
 
 
-def _store(account_file: AccountFile, rows: list[_Row]) -> tuple[int, int]:
-    """Write one chunk; return how many older rows it replaces and how many records must match again."""
+def _store(account_file: AccountFile, rows: list[_Row]) -> tuple[int, list[bytes]]:
+    """Write one chunk; return how many older rows it replaces and which numbers' account or name changed."""
     ids = next_ids(AccountRow, len(rows))
     new = [_New(row_id, row, *_indexes(row)) for row_id, row in zip(ids, rows, strict=True)]
     good = {each.number_index: each for each in new if each.row.account}
-    older = AccountRow.objects.filter(bank=account_file.bank, is_current=True, number_index__in=list(good))
-    changed, replaced = [], []
-    for pk, number, name, account in older.values_list("pk", "number_index", "name_index", "account_index"):
-        replaced.append(pk)
-        now = good[bytes(number)]
-        if (bytes(name), bytes(account)) != (now.name_index, now.account_index):
-            changed.append(bytes(number))
-    AccountRow.objects.filter(pk__in=replaced).update(is_current=False)
-    rematched = _release(account_file, changed)
+    older = _current_rows(account_file, list(good))
+    AccountRow.objects.filter(pk__in=[row[0] for row in older]).update(is_current=False)
     copy_rows(AccountRow, _ROW_COLUMNS, _stored(account_file, new, cipher(account_file.key_id)))
-    # Whoever waited before is to be looked at again, even if the scheduled matching is lost.
-    CardholderRecord.objects.filter(
-        status=RecordStatus.ACCEPTED,
-        bank=account_file.bank,
-        number_index__in=[each.number_index for each in new],
-    ).update(unmatched_reason="")
-    return len(replaced), rematched
+    changed = [
+        number
+        for _, number, name, account in older
+        if (name, account) != (good[number].name_index, good[number].account_index)
+    ]
+    return len(older), changed
+
+
+def _current_rows(
+    account_file: AccountFile, number_indexes: list[bytes]
+) -> list[tuple[int, bytes, bytes, bytes]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_CURRENT_SQL, {"bank": account_file.bank_id, "numbers": number_indexes})
+        return cursor.fetchall()
 
 
 def _indexes(row: _Row) -> tuple[bytes, bytes, bytes]:
@@ -246,10 +272,14 @@ def _stored(account_file: AccountFile, new: list[_New], seal: FieldCipher) -> It
         )
 
 
-def _release(account_file: AccountFile, number_indexes: list[bytes]) -> int:
-    """Take matched records back whose account or name at the bank has changed."""
-    return int(
-        CardholderRecord.objects.filter(
-            status=RecordStatus.MATCHED, bank=account_file.bank, number_index__in=number_indexes
-        ).update(status=RecordStatus.ACCEPTED, account_sealed=None, matched_at=None, unmatched_reason="")
-    )
+def _reopen(account_file: AccountFile, changed: list[bytes]) -> int:
+    """Take matched records back whose account or name has changed; return how many.
+
+    Whoever waited before is marked to be looked at again, even if the scheduled matching is lost.
+    """
+    values: dict[str, Any] = {"bank": account_file.bank_id, "file": account_file.pk, "numbers": changed}
+    with connection.cursor() as cursor:
+        cursor.execute(_RELEASE_SQL, values)
+        rematched = int(cursor.rowcount)
+        cursor.execute(_LOOK_AGAIN_SQL, values)
+    return rematched

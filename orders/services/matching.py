@@ -31,26 +31,27 @@ from portal.roles import require
 MATCH_BANK: Final = "orders.jobs_accounts.match_bank"
 CHUNK: Final = 1000
 # Precedence of the reasons: the bank's own current row first, then what it sent and had refused, then others.
+# Right after a bulk load statistics are stale: `|| ''` keeps the planner from walking a whole bank by status.
 _CHUNK_SQL: Final = """
 WITH waiting AS (
     SELECT id, version, package_id, number_index, name_index, unmatched_reason
     FROM orders_cardholderrecord
-    WHERE status = 'accepted' AND bank_id = %(bank)s AND id > %(after)s
-    ORDER BY id LIMIT %(size)s FOR NO KEY UPDATE
+    WHERE id = ANY(%(ids)s) AND status || '' = 'accepted'
+    ORDER BY id FOR NO KEY UPDATE
 )
 SELECT waiting.id, waiting.version, package.key_id, waiting.unmatched_reason,
        own.id, own.account_sealed, file.key_id, own.name_index = waiting.name_index,
-       EXISTS (SELECT FROM orders_accountrow refused
-               WHERE refused.number_index = waiting.number_index AND refused.bank_id = %(bank)s
-                 AND NOT refused.is_current AND length(refused.account_sealed) = 0),
-       EXISTS (SELECT FROM orders_accountrow other
-               WHERE other.number_index = waiting.number_index AND other.bank_id <> %(bank)s
-                 AND other.is_current)
+       coalesce(others.was_refused, false), coalesce(others.at_other_bank, false)
 FROM waiting
 JOIN orders_package package ON package.id = waiting.package_id
 LEFT JOIN orders_accountrow own
        ON own.number_index = waiting.number_index AND own.bank_id = %(bank)s AND own.is_current
 LEFT JOIN orders_accountfile file ON file.id = own.account_file_id
+LEFT JOIN LATERAL (
+    SELECT bool_or(bank_id = %(bank)s AND length(account_sealed) = 0) AS was_refused,
+           bool_or(bank_id <> %(bank)s AND is_current) AS at_other_bank
+    FROM orders_accountrow WHERE own.id IS NULL AND number_index = waiting.number_index
+) others ON true
 ORDER BY waiting.id
 """
 
@@ -142,16 +143,15 @@ def match_bank(bank: Organisation, *, actor: User) -> MatchResult:
 
 
 def _chunks(bank: Organisation) -> Iterator[list[_Pair]]:
-    after = 0
-    while pairs := _chunk(bank, after):
-        after = pairs[-1].record_id
-        yield pairs
-
-
-def _chunk(bank: Organisation, after: int) -> list[_Pair]:
-    with connection.cursor() as cursor:
-        cursor.execute(_CHUNK_SQL, {"bank": bank.pk, "after": after, "size": CHUNK})
-        return [_Pair(*row) for row in cursor.fetchall()]
+    """Yield a bank's waiting records in chunks, locked, in the order of their ids."""
+    waiting = CardholderRecord.objects.filter(bank=bank, status=RecordStatus.ACCEPTED)
+    ids = list(waiting.order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(ids), CHUNK):
+        with connection.cursor() as cursor:
+            cursor.execute(_CHUNK_SQL, {"bank": bank.pk, "ids": ids[start : start + CHUNK]})
+            pairs = [_Pair(*row) for row in cursor.fetchall()]
+        if pairs:
+            yield pairs
 
 
 def _store(pairs: list[_Pair], now: datetime) -> None:
