@@ -9,10 +9,6 @@ from orders.personal import open_name, open_number, open_personal
 from portal.core.idnumbers import DocumentKind
 from production.personalization.holder import CardHolder
 
-# The chip's field is for an organisation code (9) or the credit code that contains it (18): a unit number of
-# another length is the insurer's own and stays off the chip.
-ORGANISATION_CODE = frozenset({9, 18})
-
 
 def holder_of(record: CardholderRecord) -> CardHolder:
     """Open a record (selected with its package) as the holder of a card; raise HolderRefusedError."""
@@ -33,5 +29,5 @@ def holder_of(record: CardholderRecord) -> CardHolder:
         birth_area=number[:6] if resident else "",
         first_area=part.area,
         employer_name=part.employer_name,
-        employer_code=record.employer_code if len(record.employer_code) in ORGANISATION_CODE else "",
+        employer_code=record.employer_code,
     )

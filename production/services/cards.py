@@ -18,7 +18,7 @@ from production.choices import BatchStatus, Outcome, RequestStatus
 from production.line.made import WRONG_CARD
 from production.line.virtual import LineRates
 from production.models import Batch, BatchItem, Card, MachineFile, UnknownDecision
-from production.personalization.chip import ChipContent, compare
+from production.personalization.chip import ChipContent, ChipContentError, compare
 from production.personalization.machinefile import MachineCard
 from production.personalization.profile import load_profile
 from production.selectors.batches import item_counts, machine_cards
@@ -178,12 +178,13 @@ def _judge(card: Card) -> tuple[Outcome, str]:
     record = card.item.record
     if not readback or record is None:
         return Outcome.UNKNOWN, card.reason
-    found = compare(
-        holder_of(record),
-        ChipContent.from_bytes(readback).files,
-        load_profile(settings.CARD_PROFILE),
-        card_identifier=bytes.fromhex(card.card_identifier),
-    )
+    try:
+        content = ChipContent.from_bytes(readback)
+    except ChipContentError:
+        return Outcome.REJECTED, WRONG_CARD
+    identifier = bytes.fromhex(card.card_identifier)
+    profile = load_profile(settings.CARD_PROFILE)
+    found = compare(holder_of(record), content.files, profile, card_identifier=identifier)
     return (Outcome.REJECTED, WRONG_CARD) if found else (Outcome.GOOD, "")
 
 

@@ -148,6 +148,8 @@ def card_masters(profile: CardProfile) -> dict[str, bytes]:
 
 def _send_back(refused: list[tuple[Card, str]], work: UnitOfWork, actor: User) -> None:
     """Reject cards their data does not allow, cancel the positions, return the records (R-20)."""
+    if not refused:
+        return
     update_from(
         Card,
         ["id"],

@@ -278,14 +278,16 @@ class TestUnknown:
         assert item_counts(batch).good == counts["good"]
         assert AuditEntry.objects.filter(action="card.read_again").count() == 20
 
+    @pytest.mark.parametrize("content", ["another", "garbage"])
     def test_another_persons_chip_is_rejected(
-        self, world: World, settings: Any, monkeypatch: pytest.MonkeyPatch
+        self, world: World, settings: Any, monkeypatch: pytest.MonkeyPatch, content: str
     ) -> None:
         """R-18: the card is made for the person on its face, or it is waste."""
         rates(settings, unknown=1)
         batch = world.made(2)
         written = list(machine_cards(MachineFile.objects.get(batch=batch)))
-        monkeypatch.setattr(cards, "_read_again", lambda run, serial: written[1].chip)
+        chip = written[1].chip if content == "another" else written[0].chip[:-1]
+        monkeypatch.setattr(cards, "_read_again", lambda run, serial: chip)
         first = unknown_cards(batch)[0]
         settled = cards.read_unknown(first, actor=world.operator)
         assert (settled.outcome, settled.reason) == (Outcome.REJECTED, "wrong_card")
