@@ -8,12 +8,13 @@ worker: nothing is lost and nothing is done twice. The lock is the lease, so the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import django_rq
-from django.db import models, transaction
+from django.db import DatabaseError, connection, models, transaction
 from django.db.models import Count, F
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 STALE_AFTER = timedelta(seconds=20)
 RUN_TASK = "portal.queue.run_task"
+TASK_LOCK = 0x5441534B  # "TASK"
 
 Handler = Callable[[Task], None]
 
@@ -92,6 +94,27 @@ def wake(tasks: Iterable[Task]) -> None:
 
 def run_task(task_id: int) -> bool:
     """Run one task if it still waits and nobody else runs it; say whether it was run."""
+    with _only_here(task_id) as alone:
+        return alone and _run_counted(task_id)
+
+
+@contextmanager
+def _only_here(task_id: int) -> Iterator[bool]:
+    """Say whether no other worker is at this task, so that a second wake-up costs it no attempt."""
+    key = [TASK_LOCK, task_id % 2**31]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
+        alone = bool(cursor.fetchone()[0])
+    try:
+        yield alone
+    finally:
+        # A lost connection has given the lock up already.
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            if alone:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+
+
+def _run_counted(task_id: int) -> bool:
     # Counted in its own transaction, so that a task which kills its worker does not come back for ever.
     counted = Task.objects.filter(pk=task_id, status=TaskStatus.QUEUED, attempts__lt=MAX_ATTEMPTS)
     try:

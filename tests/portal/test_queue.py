@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -200,7 +200,19 @@ class TestRunning:
         proceed.set()
         first.join()
         task.refresh_from_db()
-        assert (task.status, calls) == (TaskStatus.DONE, [0])
+        assert (task.status, task.attempts, calls) == (TaskStatus.DONE, 1, [0])
+
+    def test_a_wake_up_while_another_worker_begins_costs_no_attempt(self, subject: Organisation) -> None:
+        """Between counting and locking stands the worker's own lock: five wake-ups are not five tries."""
+        task = task_of("note", subject)
+        own, taken = connection.copy(), []
+        with own.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", [queue.TASK_LOCK, task.pk])
+            taken = [run_task(task.pk) for _ in range(MAX_ATTEMPTS + 1)]
+        own.close()
+        task.refresh_from_db()
+        assert (any(taken), task.attempts, task.status) == (False, 0, TaskStatus.QUEUED)
+        assert run_task(task.pk) is True
 
 
 class TestSweep:
