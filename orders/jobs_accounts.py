@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.cache import cache
 from django.db.models import Exists, OuterRef
 
 from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
@@ -9,6 +10,8 @@ from orders.models import AccountFile, AccountRow, CardholderRecord
 from orders.services import account_loading, accounts, matching
 from portal.choices import OrganisationKind, TaskStatus
 from portal.models import Organisation, Task, User
+
+STRAYS_EVERY = 600  # seconds
 
 
 def check_account_file(task: Task) -> None:
@@ -35,6 +38,8 @@ def advance() -> None:
     used_up = AccountFile.objects.filter(~Exists(rows), status=AccountFileStatus.LOADED)
     for account_file in used_up.order_by("pk")[:100]:
         accounts.destroy_account_file(account_file, actor=User.objects.system())
+    if cache.add("orders.clear_stray_accounts", 1, STRAYS_EVERY):
+        accounts.clear_strays()
 
 
 def _match_fresh() -> None:

@@ -241,7 +241,7 @@ def _current_rows(
 ) -> list[tuple[int, bytes, bytes, bytes]]:
     with connection.cursor() as cursor:
         cursor.execute(_CURRENT_SQL, {"bank": account_file.bank_id, "numbers": number_indexes})
-        return cursor.fetchall()
+        return cast("list[tuple[int, bytes, bytes, bytes]]", cursor.fetchall())
 
 
 def _indexes(row: _Row) -> tuple[bytes, bytes, bytes]:

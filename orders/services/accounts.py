@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from orders.account_rows import parse_layout
 from orders.choices import AccountFileStatus
 from orders.models import AccountFile, BankProfile
+from orders.problem_labels import account_problem_label
 from orders.selectors.accounts import AccountProblem, account_report
 from portal.audit import record_alone, unit_of_work
 from portal.choices import OrganisationKind
@@ -34,6 +38,8 @@ from portal.workflow import check_move, locked, move
 
 CHECK_FILE: Final = "orders.jobs_accounts.check_account_file"
 LOAD_FILE: Final = "orders.jobs_accounts.load_account_file"
+FOLDER: Final = "accounts"
+STRAY_AFTER: Final = timedelta(hours=6)
 _BLOCK: Final = 1 << 20
 
 
@@ -145,12 +151,12 @@ def _new_row(
 
 def upload_name(key_id: str) -> str:
     """Return the stored name of a file as it came."""
-    return f"accounts/{key_id}/upload"
+    return f"{FOLDER}/{key_id}/upload"
 
 
 def rows_name(key_id: str) -> str:
     """Return the stored name of the checked rows, which wait between dry run and load."""
-    return f"accounts/{key_id}/rows"
+    return f"{FOLDER}/{key_id}/rows"
 
 
 def check_account_file(account_file: AccountFile, *, actor: User) -> list[Task]:
@@ -193,27 +199,6 @@ PROBLEM_COLUMNS: Final = (
     Column("实为", 40),
     Column("问题代码", 20),
 )
-_PROBLEMS: Final[Mapping[str, str]] = {
-    "number_missing": "缺少证件号码",
-    "number_rounded": "证件号码被电子表格改成了数值",
-    "number_scientific": "证件号码被电子表格改成了数值",
-    "number_length": "证件号码位数不对",
-    "number_checksum": "证件号码校验位不符",
-    "number_area": "证件号码的行政区划不对",
-    "number_birth": "证件号码中的出生日期不对",
-    "number_country": "证件号码的国家代码不对",
-    "number_format": "证件号码格式不对",
-    "number_repeated": "同一人员重复出现",
-    "number_conflict": "同一人员有互相矛盾的多行",
-    "name_missing": "缺少户名",
-    "name_too_long": "户名过长",
-    "name_control": "户名含不可见字符",
-    "name_symbol": "户名含不应有的符号",
-    "account_missing": "缺少账号",
-    "account_rounded": "账号被电子表格改成了数值",
-    "account_format": "账号格式不对",
-    "account_repeated": "账号与他人相同",
-}
 
 
 def problem_workbook(account_file: AccountFile, target: Path | BinaryIO, *, actor: User) -> int:
@@ -243,8 +228,8 @@ def _problem_head(account_file: AccountFile, listed: int, actor: User) -> list[s
 
 
 def _problem_row(problem: AccountProblem) -> list[str]:
-    words = _PROBLEMS.get(problem.code, "整行无法读取" if problem.code.startswith("row_") else problem.code)
-    return [str(problem.row_number), problem.column, words, problem.expected, problem.got, problem.code]
+    label = account_problem_label(problem.code)
+    return [str(problem.row_number), problem.column, label, problem.expected, problem.got, problem.code]
 
 
 def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFile:
@@ -284,3 +269,22 @@ def refuse_file(account_file: AccountFile, refusal: PortalError, *, actor: User)
             refusal_text=str(refusal)[:500],
             stored_name="",
         )
+
+
+def clear_strays(older_than: timedelta = STRAY_AFTER) -> int:
+    """Remove uploads whose process was killed before their row stood, with their keys; return how many."""
+    if not default_storage.exists(FOLDER):
+        return 0
+    limit = timezone.now() - older_than
+    folders = set(default_storage.listdir(FOLDER)[0])
+    folders -= set(AccountFile.objects.filter(key_id__in=folders).values_list("key_id", flat=True))
+    strays = [key_id for key_id in sorted(folders) if _is_older(upload_name(key_id), limit)]
+    for key_id in strays:
+        if keystore().exists(key_id):
+            keystore().destroy(key_id)
+        remove(upload_name(key_id))
+    return len(strays)
+
+
+def _is_older(name: str, limit: datetime) -> bool:
+    return default_storage.exists(name) and default_storage.get_modified_time(name) < limit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from orders import jobs_accounts, personal
@@ -9,6 +11,7 @@ from orders.choices import AccountFileStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord
 from orders.services import account_loading
 from orders.services.accounts import (
+    clear_strays,
     destroy_account_file,
     load_account_file,
 )
@@ -136,3 +139,13 @@ class TestDestruction:
         assert AccountFile.objects.get(pk=emptied.pk).status == AccountFileStatus.DESTROYED
         assert AccountFile.objects.get(pk=kept.pk).status == AccountFileStatus.LOADED
         assert [keystore().exists(each.key_id) for each in (kept, emptied)] == [True, False]
+
+    def test_an_upload_killed_before_its_row_stood_is_removed_later(self, scene: Scene) -> None:
+        """R-22: young ones are spared, for their upload may still be under way."""
+        kept = upload(scene, csv_file([person(1).row()]))
+        lost = upload(scene, csv_file([person(2).row()]))
+        AccountFile.objects.filter(pk=lost.pk).delete()
+        assert clear_strays() == 0
+        assert clear_strays(dt.timedelta(seconds=-5)) == 1
+        assert [path.parent.name for path in stored_files()] == [kept.key_id]
+        assert [keystore().exists(each.key_id) for each in (kept, lost)] == [True, False]
