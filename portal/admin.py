@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin import display
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter
-from unfold.decorators import display
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
+from portal import admin_audit
 from portal.adminkit import (
     EditableAdmin,
     ScopedAdmin,
@@ -34,18 +31,18 @@ from portal.adminkit import (
     verb,
 )
 from portal.choices import OrganisationKind, Role, TaskStatus
-from portal.models import ApiToken, AuditEntry, Organisation, Task, User
+from portal.models import ApiToken, Organisation, Task, User
 from portal.services import (
     MAX_TOKEN_DAYS,
     add_user,
     change_user,
-    export_audit,
     issue_token,
     reset_password,
     retry_task,
     revoke_token,
-    verify_audit,
 )
+
+__all__ = ["admin_audit"]
 
 admin.site.unregister(Group)
 
@@ -65,7 +62,9 @@ class OrganisationAdmin(EditableAdmin[Organisation]):
     search_help_text = gettext_lazy("按名称、简称或代码查找")
     fields = ("kind", "code", "name", "short_name", "is_active")
     kind_label = status_column(
-        {"purchaser": "info", "supplier": "warning", "bank": "success"}, field="kind", description=gettext_lazy("类别")
+        {"purchaser": "info", "supplier": "warning", "bank": "success"},
+        field="kind",
+        description=gettext_lazy("类别"),
     )
 
     @display(description=gettext_lazy("启用"))
@@ -143,11 +142,22 @@ class UserAdmin(ScopedAdmin[User]):
     """Who may sign in and in which roles."""
 
     list_display = ("username", "get_full_name", "organisation", "role_labels", "activity", "last_login")
-    list_filter = (organisation_filter("organisation", OrganisationKind.BANK, gettext_lazy("银行")), "is_active")
+    list_filter = (
+        organisation_filter("organisation", OrganisationKind.BANK, gettext_lazy("银行")),
+        "is_active",
+    )
     list_select_related = ("organisation",)
     search_fields = ("^username", "last_name", "first_name")
     search_help_text = gettext_lazy("按用户名或姓名查找")
-    fields = ("username", "get_full_name", "organisation", "role_labels", "activity", "last_login", "date_joined")
+    fields = (
+        "username",
+        "get_full_name",
+        "organisation",
+        "role_labels",
+        "activity",
+        "last_login",
+        "date_joined",
+    )
     ordering = ("username",)
     actions_list = ("add_person",)
     actions_detail = ("change_person", "set_password")
@@ -165,19 +175,37 @@ class UserAdmin(ScopedAdmin[User]):
             return badge(_("系统账户"), "warning")
         return badge(_("启用"), "success") if row.is_active else badge(_("停用"))
 
-    @verb(label=gettext_lazy("新增用户"), permission="portal.add_user", form=AddUserForm, icon="person_add", variant=ActionVariant.PRIMARY)
+    @verb(
+        label=gettext_lazy("新增用户"),
+        permission="portal.add_user",
+        form=AddUserForm,
+        icon="person_add",
+        variant=ActionVariant.PRIMARY,
+    )
     def add_person(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Add a user."""
         user = add_user(**cleaned, actor=signed_in(request))
         return _("已新增用户 %(name)s") % {"name": user.username}
 
-    @verb(label=gettext_lazy("修改"), permission="portal.change_user", form=ChangeUserForm, when=_is_person, icon="edit")
+    @verb(
+        label=gettext_lazy("修改"),
+        permission="portal.change_user",
+        form=ChangeUserForm,
+        when=_is_person,
+        icon="edit",
+    )
     def change_person(self, request: HttpRequest, row: User, cleaned: dict[str, Any]) -> str:
         """Change a user."""
         change_user(row, **cleaned, actor=signed_in(request))
         return _("已保存")
 
-    @verb(label=gettext_lazy("重置密码"), permission="portal.change_user", form=PasswordForm, when=_is_person, icon="key")
+    @verb(
+        label=gettext_lazy("重置密码"),
+        permission="portal.change_user",
+        form=PasswordForm,
+        when=_is_person,
+        icon="key",
+    )
     def set_password(self, request: HttpRequest, row: User, cleaned: dict[str, Any]) -> str:
         """Set a user's password."""
         reset_password(row, password=cleaned["password"], actor=signed_in(request))
@@ -218,7 +246,13 @@ class ApiTokenAdmin(ScopedAdmin[ApiToken]):
             return badge(_("已撤销"), "danger")
         return badge(_("已过期")) if row.expires_at <= timezone.now() else badge(_("有效"), "success")
 
-    @verb(label=gettext_lazy("签发令牌"), permission="portal.add_apitoken", form=TokenForm, icon="vpn_key", variant=ActionVariant.PRIMARY)
+    @verb(
+        label=gettext_lazy("签发令牌"),
+        permission="portal.add_apitoken",
+        form=TokenForm,
+        icon="vpn_key",
+        variant=ActionVariant.PRIMARY,
+    )
     def issue(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
         """Issue a token and show it this once."""
         token, text = issue_token(**cleaned, actor=signed_in(request))
@@ -248,7 +282,16 @@ class ApiTokenAdmin(ScopedAdmin[ApiToken]):
 class TaskAdmin(ScopedAdmin[Task]):
     """Background work, above all what failed."""
 
-    list_display = ("handler_name", "subject", "part", "state", "attempts", "error_code", "created_at", "finished_at")
+    list_display = (
+        "handler_name",
+        "subject",
+        "part",
+        "state",
+        "attempts",
+        "error_code",
+        "created_at",
+        "finished_at",
+    )
     list_filter = (
         ("status", ChoicesDropdownFilter),
         exact_filter("subject_type", gettext_lazy("对象类别")),
@@ -257,7 +300,8 @@ class TaskAdmin(ScopedAdmin[Task]):
     list_select_related = ("requested_by",)
     actions_detail = ("retry",)
     fields = (
-        "handler", "subject", "part", "queue", "state", "attempts", "error_code", "error_text", "requested_by",
+        "handler", "subject", "part", "queue", "state", "attempts", "error_code", "error_text",
+        "requested_by",
         "created_at", "enqueued_at", "started_at", "finished_at",
     )  # fmt: skip
     state = status_column({"queued": "info", "done": "success", "failed": "danger"})
@@ -291,88 +335,3 @@ class TaskAdmin(ScopedAdmin[Task]):
         """Retry a failed task."""
         retry_task(row, actor=signed_in(request))
         return _("任务已重新排队")
-
-
-class _Line:
-    """A file for csv.writer whose `write` returns the line."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-@register(AuditEntry)
-class AuditEntryAdmin(ScopedAdmin[AuditEntry]):
-    """What happened, who did it, when; nobody can change it."""
-
-    list_display = ("position", "at", "actor_name", "organisation_code", "action", "object_label", "outcome", "address")
-    list_filter = (
-        ("at", RangeDateTimeFilter),
-        exact_filter("actor_name", gettext_lazy("用户名")),
-        exact_filter("action", gettext_lazy("动作")),
-        exact_filter("object_type", gettext_lazy("对象类别")),
-        exact_filter("object_id", gettext_lazy("对象编号")),
-    )
-    actions_list = ("verify", "export")
-    fields = (
-        "position", "at", "actor_name", "organisation_code", "address", "action", "object_type", "object_id",
-        "object_label", "content", "outcome", "digests",
-    )  # fmt: skip
-
-    @display(description=gettext_lazy("结果"))
-    def outcome(self, row: AuditEntry) -> Any:
-        """Colour what was refused or failed."""
-        labels = {"done": (_("成功"), "success"), "refused": (_("已拒绝"), "warning"), "failed": (_("失败"), "danger")}
-        text, colour = labels.get(row.result, (row.result, ""))
-        return badge(text, cast("Any", colour))
-
-    @display(description=gettext_lazy("内容"))
-    def content(self, row: AuditEntry) -> Any:
-        """Show the details as they are chained."""
-        text = json.dumps(row.details, ensure_ascii=False, indent=2, sort_keys=True)
-        return format_html('<pre class="pk-pre">{}</pre>', text)
-
-    @display(description=gettext_lazy("SM3 摘要"))
-    def digests(self, row: AuditEntry) -> Any:
-        """Show this entry's digest and its predecessor's."""
-        return format_html(
-            '<span class="pk-mono">{}</span><br><span class="pk-mono">← {}</span>',
-            bytes(row.digest).hex(),
-            bytes(row.previous_digest).hex(),
-        )
-
-    @verb(
-        label=gettext_lazy("校验审计链"),
-        permission="portal.view_auditentry",
-        icon="verified",
-        help_text=gettext_lazy("从第一条起逐条重新计算 SM3 摘要，核对是否有记录被修改、删除或调换。"),
-    )
-    def verify(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
-        """Verify the chain and say where it breaks, if it does."""
-        checked, fault = verify_audit(actor=signed_in(request))
-        if fault is None:
-            body = format_html("{} {}", badge(_("完整"), "success", "verified"), _("共核对 %(count)s 条记录，审计链完整") % {"count": checked})
-        else:
-            reasons = {"missing": _("缺失"), "reordered": _("前后不连接"), "changed": _("内容被修改")}
-            where = _("第 %(position)s 条：%(reason)s；其前 %(count)s 条完整") % {
-                "position": fault.position,
-                "reason": reasons[fault.reason],
-                "count": checked,
-            }
-            body = format_html("{} {}", badge(_("已破坏"), "danger", "gpp_bad"), where)
-        return result_page(self, request, None, title=_("审计链校验结果"), body=body)
-
-    @verb(label=gettext_lazy("导出"), permission="portal.view_auditentry", icon="download", download=True)
-    def export(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
-        """Stream the audit as CSV, oldest first."""
-        rows = export_audit(actor=signed_in(request))
-        response = StreamingHttpResponse(_csv(rows), content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="audit-{timezone.now():%Y%m%d}.csv"'
-        response["Cache-Control"] = "no-store, private"
-        return response
-
-
-def _csv(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield "\ufeff"  # Excel reads UTF-8 only with its mark
-    writer = csv.writer(cast("io.TextIOBase", _Line()))
-    for row in rows:
-        yield cast("str", writer.writerow(row))

@@ -1,18 +1,20 @@
 """The start page and the navigation: what waits for whom.
 
-Every count starts from `visible_to(user)` and stops at 1,000; the number of queries depends on the roles only.
+Every count starts from `visible_to(user)` and stops at 1,000; how many queries there are depends on the
+roles only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import date_format
@@ -122,13 +124,12 @@ def environment(request: HttpRequest) -> tuple[str, str] | None:
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups: work steps with the pages the user's roles may see."""
     home = {"title": _("待办事项"), "icon": "home", "link": reverse("admin:index")}
-    groups = [{"title": "", "items": [home]}]
-    registered = {model._meta.label_lower: model for model in admin.site._registry}
+    groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, entries in GROUPS:
         items = [
-            _entry(registered[label], icon)
+            _entry(apps.get_model(label), icon)
             for label, icon in entries
-            if label in registered and _may_see(request, label)
+            if admin.site.is_registered(apps.get_model(label)) and _may_see(request, label)
         ]
         if items:
             groups.append({"title": title, "separator": True, "collapsible": False, "items": items})
@@ -185,7 +186,7 @@ class ShownCard:
 
 
 def _offered(card: Card, user: User) -> bool:
-    registered = any(model._meta.label_lower == card.model for model in admin.site._registry)
+    registered = admin.site.is_registered(apps.get_model(card.model))
     return registered and not set(card.roles).isdisjoint(user.roles) and user.has_perm(card.permission)
 
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 from portal import queue
 from portal.audit import ChainFault, unit_of_work, verify_chain
 from portal.choices import OrganisationKind, Role
-from portal.core.crypto import sm3
 from portal.core.clock import format_moment
+from portal.core.crypto import sm3
 from portal.core.errors import InputRefusedError, PermissionRefusedError
 from portal.models import ApiToken, AuditEntry, Organisation, Task, User
 from portal.roles import require
@@ -70,7 +70,7 @@ def save_row(row: M, *, changed: Sequence[str], actor: User) -> M:
     Raises PermissionRefusedError when the role may not, or the row would belong to somebody else.
     """
     options = row._meta
-    adding = row._state.adding
+    adding = not type(row)._base_manager.filter(pk=row.pk).exists()
     verb = "add" if adding else "change"
     scoped = hasattr(type(row)._default_manager.all(), "visible_to")
     require(actor, f"{options.app_label}.{verb}_{options.model_name}", row if scoped and not adding else None)
@@ -98,7 +98,7 @@ def check_values(row: models.Model, *, exclude: Iterable[str] = ()) -> None:
         row.full_clean(exclude=not_yet | set(exclude))
     except ValidationError as exc:
         name, errors = next(iter(exc.message_dict.items()))
-        where = "" if name == "__all__" else str(row._meta.get_field(name).verbose_name)
+        where = "" if name == "__all__" else str(getattr(row._meta.get_field(name), "verbose_name", name))
         raise FormRefusedError(str(errors[0]), where=where) from exc
 
 
@@ -127,7 +127,9 @@ def add_user(
     check_values(user)
     with unit_of_work(actor) as work:
         user.save()
-        work.record("user.added", user, username=user.username, roles=user.roles, organisation=organisation.code)
+        work.record(
+            "user.added", user, username=user.username, roles=user.roles, organisation=organisation.code
+        )
     return user
 
 
@@ -187,7 +189,10 @@ def _check_roles(user: User) -> None:
         if kind not in ROLE_HOMES[role]:
             homes = "、".join(str(OrganisationKind(home).label) for home in sorted(ROLE_HOMES[role]))
             raise RoleRefusedError(
-                "角色与单位类别不符", where=str(Role(role).label), expected=homes, got=str(user.organisation or "无")
+                "角色与单位类别不符",
+                where=str(Role(role).label),
+                expected=homes,
+                got=str(user.organisation or "无"),
             )
 
 
@@ -208,7 +213,10 @@ def issue_token(user: User, *, name: str, days: int, actor: User) -> tuple[ApiTo
         raise InputRefusedError("只能为启用的用户签发令牌", got=user.username)
     text = secrets.token_urlsafe(TOKEN_BYTES)
     token = ApiToken(
-        user=user, name=name.strip(), digest=sm3(text.encode()), expires_at=timezone.now() + timedelta(days=days)
+        user=user,
+        name=name.strip(),
+        digest=sm3(text.encode()),
+        expires_at=timezone.now() + timedelta(days=days),
     )
     check_values(token, exclude=["last_used_at", "revoked_at"])
     with unit_of_work(actor) as work:
@@ -247,7 +255,8 @@ def verify_audit(*, actor: User) -> tuple[int, ChainFault | None]:
 
 
 AUDIT_COLUMNS = (
-    "序号", "时间", "用户", "单位", "来源地址", "动作", "对象类别", "对象编号", "对象", "内容", "结果", "SM3 摘要",
+    "序号", "时间", "用户", "单位", "来源地址", "动作",
+    "对象类别", "对象编号", "对象", "内容", "结果", "SM3 摘要",
 )  # fmt: skip
 
 

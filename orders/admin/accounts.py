@@ -8,12 +8,13 @@ from typing import Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin import display
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.choices import AccountFileStatus
@@ -42,7 +43,13 @@ from portal.choices import OrganisationKind
 from portal.core.errors import InputRefusedError
 from portal.models import User
 
-COLOURS = {"received": "info", "checked": "warning", "loaded": "success", "refused": "danger", "destroyed": ""}
+COLOURS = {
+    "received": "info",
+    "checked": "warning",
+    "loaded": "success",
+    "refused": "danger",
+    "destroyed": "",
+}
 SHOWN_PROBLEMS = 100
 
 
@@ -96,7 +103,9 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
     @display(description=gettext_lazy("问题行"))
     def refused(self, row: AccountFile) -> Any:
         """Count the rows that cannot."""
-        return badge(grouped(row.refused_count), "warning") if row.refused_count else grouped(row.refused_count)
+        return (
+            badge(grouped(row.refused_count), "warning") if row.refused_count else grouped(row.refused_count)
+        )
 
     @display(description=gettext_lazy("拒收原因"))
     def refusal(self, row: AccountFile) -> str:
@@ -118,8 +127,13 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
         if row.status == AccountFileStatus.DESTROYED:
             return _("已销毁")
         found = account_report(row).problems
-        lines = [
-            (found_one.row_number, found_one.column, account_problem_label(found_one.code), found_one.expected)
+        lines: list[tuple[Any, ...]] = [
+            (
+                found_one.row_number,
+                found_one.column,
+                account_problem_label(found_one.code),
+                found_one.expected,
+            )
             for found_one in found[:SHOWN_PROBLEMS]
         ]
         if len(found) > SHOWN_PROBLEMS:
@@ -179,7 +193,9 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
         icon="download",
         download=True,
     )
-    def download_problems(self, request: HttpRequest, row: AccountFile, cleaned: dict[str, Any]) -> HttpResponse:
+    def download_problems(
+        self, request: HttpRequest, row: AccountFile, cleaned: dict[str, Any]
+    ) -> HttpResponseBase:
         """Send the findings as Excel."""
         write = partial(problem_workbook, row, actor=cast("User", request.user))
         return written(f"账号文件问题清单-{row.pk}.xlsx", write)

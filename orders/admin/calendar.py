@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django import forms
+from django.contrib.admin import display
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import RangeDateFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.models import WorkCalendarDay
@@ -24,10 +24,14 @@ class DayForm(VerbForm):
     """A day and whether people work on it."""
 
     date = forms.DateField(label=gettext_lazy("日期"))
-    name = forms.CharField(label=gettext_lazy("名称"), max_length=60, help_text=gettext_lazy("如：国庆节、调休上班"))
+    name = forms.CharField(
+        label=gettext_lazy("名称"), max_length=60, help_text=gettext_lazy("如：国庆节、调休上班")
+    )
     is_workday = forms.BooleanField(label=gettext_lazy("上班"), required=False)
     is_provisional = forms.BooleanField(
-        label=gettext_lazy("待国务院公布"), required=False, help_text=gettext_lazy("次年安排尚未公布时先按法定节假日登记")
+        label=gettext_lazy("待国务院公布"),
+        required=False,
+        help_text=gettext_lazy("次年安排尚未公布时先按法定节假日登记"),
     )
 
     def prepare(self) -> None:
@@ -65,7 +69,9 @@ class WorkCalendarAdmin(ScopedAdmin[WorkCalendarDay]):
     @display(description=gettext_lazy("上班"))
     def kind(self, row: WorkCalendarDay) -> Any:
         """Tell a working day from a holiday."""
-        return badge(_("上班"), "warning", "work") if row.is_workday else badge(_("休息"), "success", "weekend")
+        return (
+            badge(_("上班"), "warning", "work") if row.is_workday else badge(_("休息"), "success", "weekend")
+        )
 
     @display(description=gettext_lazy("安排"))
     def certainty(self, row: WorkCalendarDay) -> Any:

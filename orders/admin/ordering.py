@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from django import forms
+from django.contrib.admin import display
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils.formats import date_format
@@ -13,7 +14,6 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.choices import ContractStatus
@@ -46,7 +46,9 @@ class ChoiceForm(VerbForm):
     """Which contract, from which day, why."""
 
     contract = forms.ModelChoiceField(
-        label=gettext_lazy("中标人与合同"), queryset=Contract.objects.none(), empty_label=gettext_lazy("请选择")
+        label=gettext_lazy("中标人与合同"),
+        queryset=Contract.objects.none(),
+        empty_label=gettext_lazy("请选择"),
     )
     valid_from = forms.DateField(label=gettext_lazy("生效日期"))
     reason = forms.CharField(label=gettext_lazy("理由"), max_length=200, required=False)
@@ -55,15 +57,28 @@ class ChoiceForm(VerbForm):
         """Offer every contract in force: each bank decides freely (R-6)."""
         field = cast("forms.ModelChoiceField[Contract]", self.fields["contract"])
         field.queryset = Contract.objects.filter(status=ContractStatus.ACTIVE).select_related("supplier")
-        field.label_from_instance = lambda contract: f"{contract.supplier}（{contract}）"  # type: ignore[method-assign]
+        field.label_from_instance = _contract_label  # type: ignore[method-assign]
         self.fields["valid_from"].initial = today()
+
+
+def _contract_label(obj: Contract) -> str:
+    return f"{obj.supplier}（{obj}）"
 
 
 @register(SupplierChoice)
 class SupplierChoiceAdmin(ScopedAdmin[SupplierChoice]):
     """Every decision of the banks, the newest first."""
 
-    list_display = ("bank", "supplier", "contract", "valid_from", "standing", "reason", "chosen_by", "chosen_at")
+    list_display = (
+        "bank",
+        "supplier",
+        "contract",
+        "valid_from",
+        "standing",
+        "reason",
+        "chosen_by",
+        "chosen_at",
+    )
     list_filter = (organisation_filter("bank", OrganisationKind.BANK, gettext_lazy("银行")),)
     list_select_related = ("bank", "contract__supplier", "chosen_by")
     actions_list = ("choose",)
@@ -151,7 +166,17 @@ class DeadlineFilter(DropdownFilter):
 class OrderAdmin(ScopedAdmin[Order]):
     """Orders with days left and light."""
 
-    list_display = ("number", "bank", "supplier", "kind", "amount_of_cards", "state", "due", "light", "matched_on")
+    list_display = (
+        "number",
+        "bank",
+        "supplier",
+        "kind",
+        "amount_of_cards",
+        "state",
+        "due",
+        "light",
+        "matched_on",
+    )
     list_filter = (
         ("status", ChoicesDropdownFilter),
         DeadlineFilter,
@@ -167,7 +192,10 @@ class OrderAdmin(ScopedAdmin[Order]):
     state = status_column(cast("Any", ORDER_COLOURS))
     fieldsets = (
         (None, {"fields": ("number", "bank", "supplier", "contract", "kind", "amount_of_cards", "state")}),
-        (gettext_lazy("期限"), {"fields": ("matched_on", "due", "light", "created_at", "created_by", "completed_at")}),
+        (
+            gettext_lazy("期限"),
+            {"fields": ("matched_on", "due", "light", "created_at", "created_by", "completed_at")},
+        ),
         (gettext_lazy("金额"), {"fields": ("unit_price", "total")}),
     )
 
@@ -221,7 +249,9 @@ class OrderAdmin(ScopedAdmin[Order]):
         label=gettext_lazy("匹配账号"),
         permission="orders.match_records",
         icon="join_inner",
-        help_text=gettext_lazy("按社会保障号码、姓名和银行匹配所有待匹配记录。导入账号或校验完数据包后会自动匹配，一般无须手工执行。"),
+        help_text=gettext_lazy(
+            "按社会保障号码、姓名和银行匹配所有待匹配记录。导入账号或校验完数据包后会自动匹配，一般无须手工执行。"
+        ),
     )
     def match(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Schedule matching of every bank with waiting records."""
@@ -244,7 +274,10 @@ class OrderAdmin(ScopedAdmin[Order]):
         if not orders:
             raise InputRefusedError("没有可以生成的订单", expected="已匹配且已选定中标人的记录")
         total = sum(order.quantity for order in orders)
-        return _("已生成 %(orders)s 个订单，共 %(cards)s 张") % {"orders": len(orders), "cards": grouped(total)}
+        return _("已生成 %(orders)s 个订单，共 %(cards)s 张") % {
+            "orders": len(orders),
+            "cards": grouped(total),
+        }
 
 
 def _progress_of(order: Order) -> Progress:

@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin import display
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.choices import RecordStatus
@@ -39,7 +40,13 @@ from portal.adminkit import (
 )
 from portal.models import User
 
-COLOURS = {"received": "info", "validating": "info", "validated": "success", "refused": "danger", "destroyed": ""}
+COLOURS = {
+    "received": "info",
+    "validating": "info",
+    "validated": "success",
+    "refused": "danger",
+    "destroyed": "",
+}
 
 
 class UploadPackageForm(VerbForm):
@@ -68,7 +75,10 @@ class PackageAdmin(ProgressAdmin[Package]):
     actions_detail = ("download_returns", "show_returned", "show_records")
     state = status_column(cast("Any", COLOURS))
     fieldsets = (
-        (None, {"fields": ("number", "sender", "state", "refusal", "file_name", "received_at", "received_by")}),
+        (
+            None,
+            {"fields": ("number", "sender", "state", "refusal", "file_name", "received_at", "received_by")},
+        ),
         (gettext_lazy("校验结果"), {"fields": ("checked", "balance", "problems", "validated_at")}),
         (gettext_lazy("保存与销毁"), {"fields": ("digest", "payload_length", "destroyed_at")}),
     )
@@ -128,7 +138,9 @@ class PackageAdmin(ProgressAdmin[Package]):
         form=UploadPackageForm,
         icon="upload_file",
         variant=ActionVariant.PRIMARY,
-        help_text=gettext_lazy("签名不符、重复、收件方不对、内容不完整的数据包会整包拒收，原因记入列表和审计。"),
+        help_text=gettext_lazy(
+            "签名不符、重复、收件方不对、内容不完整的数据包会整包拒收，原因记入列表和审计。"
+        ),
     )
     def upload(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
         """Receive a package and go to its page."""
@@ -144,7 +156,9 @@ class PackageAdmin(ProgressAdmin[Package]):
         icon="download",
         download=True,
     )
-    def download_returns(self, request: HttpRequest, row: Package, cleaned: dict[str, Any]) -> HttpResponse:
+    def download_returns(
+        self, request: HttpRequest, row: Package, cleaned: dict[str, Any]
+    ) -> HttpResponseBase:
         """Send the list of returned rows as Excel."""
         write = partial(return_list, row, actor=cast("User", request.user))
         return written(f"退回清单-{row.number}.xlsx", write)

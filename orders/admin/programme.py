@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django import forms
+from django.contrib.admin import display
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.choices import ContractStatus
@@ -35,7 +35,11 @@ from portal.choices import OrganisationKind
 from portal.core.money import format_yuan
 from portal.models import User
 
-COLUMN_NAMES = {"number": gettext_lazy("证件号码列"), "name": gettext_lazy("户名列"), "account": gettext_lazy("账号列")}
+COLUMN_NAMES = {
+    "number": gettext_lazy("证件号码列"),
+    "name": gettext_lazy("户名列"),
+    "account": gettext_lazy("账号列"),
+}
 NEARLY_USED, USED_UP = 80, 100
 
 

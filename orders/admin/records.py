@@ -8,17 +8,17 @@ from typing import Any, TypeVar, cast
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin import display
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
-from orders.admin.packages import package_link
 from orders.choices import RecordStatus
 from orders.dictionary import COLUMNS, DOCUMENT_TYPES, ETHNICITIES, LABELS, SEXES
 from orders.models import CardholderRecord
@@ -105,7 +105,8 @@ class CorrectionForm(VerbForm):
             help_text=_("%(low)s–%(high)s 字节；不更换则留空")
             % {"low": settings.PHOTO_MIN_BYTES, "high": settings.PHOTO_MAX_BYTES},
         )
-        self.order_fields([*(column.code for column in CORRECTED if column.code in wrong), "photo", "reason"])
+        codes = [column.code for column in CORRECTED]
+        self.order_fields([*sorted(codes, key=lambda code: code not in wrong), "photo", "reason"])
 
     def _open(self, record: CardholderRecord) -> OpenedRow | None:
         """Open the row; only the first look is an event, sending the form in is audited by the correction."""
@@ -126,7 +127,12 @@ class CorrectionForm(VerbForm):
         if self.opened is None:
             return ""
         rows = [
-            (LABELS.get(found.field, found.field), problem_label(found.code), found.expected, found.got or "-")
+            (
+                LABELS.get(found.field, found.field),
+                problem_label(found.code),
+                found.expected,
+                found.got or "-",
+            )
             for found in self.opened.problems
         ]
         return format_html(
@@ -144,7 +150,8 @@ class CorrectionForm(VerbForm):
         return {
             column.code: self.cleaned_data[column.code]
             for column in CORRECTED
-            if column.code in self.cleaned_data and self.cleaned_data[column.code] != source.get(column.code, "")
+            if column.code in self.cleaned_data
+            and self.cleaned_data[column.code] != source.get(column.code, "")
         }
 
 
@@ -157,7 +164,9 @@ class UnmatchedForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the banks that the user may see."""
-        rows = Organisation.objects.visible_to(cast("User", self.request.user)).filter(kind=OrganisationKind.BANK)
+        rows = Organisation.objects.visible_to(cast("User", self.request.user)).filter(
+            kind=OrganisationKind.BANK
+        )
         cast("forms.ModelChoiceField[Organisation]", self.fields["bank"]).queryset = rows
         if len(rows) == 1:
             self.fields["bank"].initial = rows[0]
@@ -167,7 +176,17 @@ class UnmatchedForm(VerbForm):
 class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
     """People's rows, masked."""
 
-    list_display = ("place", "number", "name", "bank", "delivery_point", "kinds", "state", "waits_for", "order")
+    list_display = (
+        "place",
+        "number",
+        "name",
+        "bank",
+        "delivery_point",
+        "kinds",
+        "state",
+        "waits_for",
+        "order",
+    )
     list_filter = (
         ("status", ChoicesDropdownFilter),
         organisation_filter("bank", OrganisationKind.BANK, gettext_lazy("银行")),
@@ -221,7 +240,9 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
         if row.status == RecordStatus.RETURNED:
             return "、".join(problem_label(code) for code in row.problem_codes)
         if row.status == RecordStatus.ACCEPTED:
-            return badge(row.get_unmatched_reason_display() if row.unmatched_reason else _("待匹配"), "warning")
+            return badge(
+                row.get_unmatched_reason_display() if row.unmatched_reason else _("待匹配"), "warning"
+            )
         return "-"
 
     @display(description=gettext_lazy("问题"))
@@ -274,10 +295,14 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
         icon="download",
         help_text=gettext_lazy("列出尚未匹配到银行账号的人员及原因，号码和姓名已脱敏。"),
     )
-    def download_unmatched(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
+    def download_unmatched(
+        self, request: HttpRequest, row: None, cleaned: dict[str, Any]
+    ) -> HttpResponseBase:
         """Send a bank's list of waiting records as Excel."""
         bank, actor = cleaned["bank"], cast("User", request.user)
-        return written(f"未匹配清单-{bank.code}.xlsx", lambda target: unmatched_report(bank, target, actor=actor))
+        return written(
+            f"未匹配清单-{bank.code}.xlsx", lambda target: unmatched_report(bank, target, actor=actor)
+        )
 
     @verb(
         label=gettext_lazy("补录"),

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
+from django.contrib.admin import display
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import display
 from unfold.enums import ActionVariant
 
 from orders.models import SenderKey
@@ -54,7 +54,15 @@ class SenderKeyAdmin(ScopedAdmin[SenderKey]):
     list_select_related = ("organisation",)
     actions_list = ("add_key",)
     actions_detail = ("revoke",)
-    fields = ("organisation", "fingerprint", "validity", "valid_from", "valid_until", "revoked_at", "public_key")
+    fields = (
+        "organisation",
+        "fingerprint",
+        "validity",
+        "valid_from",
+        "valid_until",
+        "revoked_at",
+        "public_key",
+    )
 
     @display(description=gettext_lazy("指纹"))
     def fingerprint(self, row: SenderKey) -> str:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db.models import DecimalField, ExpressionWrapper, F, IntegerField, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models import (
+    DecimalField,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+)
 from django.db.models.functions import Coalesce
 
 from orders.choices import OrderStatus
@@ -23,7 +33,8 @@ def with_use(contracts: QuerySet[Contract]) -> QuerySet[Contract]:
     price = ExpressionWrapper(F("quantity") * F("unit_price"), output_field=DecimalField())
     return contracts.annotate(
         used_quantity=Coalesce(
-            Subquery(placed.annotate(total=Sum("quantity")).values("total"), output_field=IntegerField()), Value(0)
+            Subquery(placed.annotate(total=Sum("quantity")).values("total"), output_field=IntegerField()),
+            Value(0),
         ),
         used_amount=Coalesce(
             Subquery(placed.annotate(total=Sum(price)).values("total"), output_field=DecimalField()),

@@ -28,7 +28,7 @@ EXACT_COUNT_LIMIT = 10_000
 
 
 if TYPE_CHECKING:
-    UnfoldAdmin = ModelAdmin
+    from unfold.admin import ModelAdmin as UnfoldAdmin
 else:
 
     class UnfoldAdmin(ModelAdmin):
@@ -38,7 +38,7 @@ else:
             return cls
 
 
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
+class CappedPaginator(Paginator):
     """Count at most EXACT_COUNT_LIMIT rows exactly; beyond it ask the planner, never the whole table (P6)."""
 
     @property
@@ -65,16 +65,18 @@ def _estimated(rows: QuerySet[Any]) -> int:
 
 
 class VerbChecks(ModelAdminChecks):
-    """Check verbs against the roles table; unfold would ask the database, which a fresh machine has not yet."""
+    """Check verbs against the roles table; unfold would ask a database that is not there yet."""
 
     def check(self, admin_obj: Any, **kwargs: Any) -> list[checks.CheckMessage]:
         """Add an error for each verb whose permission no role carries."""
         known = frozenset().union(*PERMISSIONS.values())
-        verbs = [*admin_obj._get_base_actions_list(), *admin_obj._get_base_actions_detail()]
+        verbs = [*admin_obj._get_base_actions_list(), *admin_obj._get_base_actions_detail()]  # noqa: SLF001
         return [
             *super().check(admin_obj, **kwargs),
             *(
-                checks.Error(f"{verb.action_name}: no role has {permission}", obj=type(admin_obj), id="portal.E001")
+                checks.Error(
+                    f"{verb.action_name}: no role has {permission}", obj=type(admin_obj), id="portal.E001"
+                )
                 for verb in verbs
                 for permission in getattr(verb.method, "allowed_permissions", ())
                 if permission not in known
@@ -93,7 +95,9 @@ class ScopedAdmin(UnfoldAdmin[M]):
     compressed_fields = True
     warn_unsaved_form = True
     list_select_related: Any = True
-    sortable_by: Sequence[str] | None = ()  # sorting a big table by a chance column would scan it; None allows it
+    sortable_by: (
+        Sequence[str] | None
+    ) = ()  # sorting a big table by a chance column would scan it; None allows it
     hidden_fields: Sequence[str] = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
@@ -128,12 +132,39 @@ class ScopedAdmin(UnfoldAdmin[M]):
             name for name in self.readonly_fields if isinstance(name, str) and name not in shown
         ]
 
+    def get_fieldsets(self, request: HttpRequest, obj: M | None = None) -> Any:
+        """Show rows of models the user may not open as plain text: a link there would only be refused."""
+        return [
+            (title, {**options, "fields": [self._shown(name, request) for name in options["fields"]]})
+            for title, options in super().get_fieldsets(request, obj)
+        ]
+
+    def _shown(self, name: Any, request: HttpRequest) -> Any:
+        if not isinstance(name, str) or (self._is_editable(name) and self._may_edit(request, name)):
+            return name
+        try:
+            field = self.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return name
+        remote: Any = field.related_model if field.many_to_one or field.one_to_one else None
+        if remote is None or request.user.has_perm(
+            f"{remote._meta.app_label}.view_{remote._meta.model_name}"
+        ):
+            return name
+        return _plain(field)
+
+    def _may_edit(self, request: HttpRequest, name: str) -> bool:
+        allowed = self.has_change_permission(request) or self.has_add_permission(request)
+        return allowed and name not in self.readonly_fields
+
     def get_readonly_fields(self, request: HttpRequest, obj: M | None = None) -> Sequence[Any]:
         """Add what cannot be edited: methods of the admin and columns the database or the services fill."""
         names = flatten_fieldsets(self.get_fieldsets(request, obj))
         return [*self.readonly_fields, *(name for name in names if not self._is_editable(name))]
 
-    def _is_editable(self, name: str) -> bool:
+    def _is_editable(self, name: Any) -> bool:
+        if not isinstance(name, str):
+            return False
         try:
             return bool(getattr(self.model._meta.get_field(name), "editable", False))
         except FieldDoesNotExist:
@@ -141,8 +172,10 @@ class ScopedAdmin(UnfoldAdmin[M]):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let addresses filter by what the list offers only, never by a sealed or indexed column."""
-        name = lookup.split("__")[0]
-        offered = {item[0] if isinstance(item, (list, tuple)) else item for item in self.get_list_filter(request)}
+        name = lookup.split("__", maxsplit=1)[0]
+        offered = {
+            item[0] if isinstance(item, (list, tuple)) else item for item in self.get_list_filter(request)
+        }
         parameters = {getattr(item, "parameter_name", "") for item in offered}
         columns = {field.name for field in self.model._meta.get_fields()}
         return lookup in parameters or name in offered or name not in columns
@@ -166,6 +199,18 @@ class ScopedAdmin(UnfoldAdmin[M]):
 def _offered(action: UnfoldAction, row: models.Model) -> bool:
     when: Callable[[Any], bool] | None = getattr(action.method, "when", None)
     return when is None or when(row)
+
+
+def _plain(field: Any) -> Callable[[Any], str]:
+    """Return a column that names the related row without linking to it."""
+
+    def column(row: Any) -> str:
+        related = getattr(row, field.name)
+        return "-" if related is None else str(related)
+
+    column.__name__ = field.name
+    column.short_description = field.verbose_name  # type: ignore[attr-defined]
+    return column
 
 
 def _is_internal(field: models.Field[Any, Any]) -> bool:

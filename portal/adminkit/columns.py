@@ -28,7 +28,9 @@ Column = Callable[[Any, Any], SafeString]
 def badge(text: Any, colour: Colour = "", icon: str = "") -> SafeString:
     """Return a small coloured label; the icon repeats what the colour says for those who do not see it."""
     picture = (
-        format_html('<span class="material-symbols-outlined" aria-hidden="true">{}</span>', icon) if icon else ""
+        format_html('<span class="material-symbols-outlined" aria-hidden="true">{}</span>', icon)
+        if icon
+        else ""
     )
     return format_html('<span class="pk-badge pk-{}">{}{}</span>', colour or "plain", picture, text)
 
@@ -38,7 +40,7 @@ def status_column(
 ) -> Column:
     """Return a column that shows a field's choice as a coloured label; `colours` maps the stored value.
 
-    Use it as a class attribute of an admin: `state = status_column({...})`, then name "state" in `list_display`.
+    A class attribute of an admin: `state = status_column({...})`; then name "state" in `list_display`.
     """
 
     def column(admin: Any, row: models.Model) -> SafeString:

@@ -33,7 +33,7 @@ def exact_filter(parameter: str, heading: Any, lookup: str | None = None) -> typ
 def organisation_filter(
     path: str, kind: str, heading: Any, *, parameter: str | None = None
 ) -> type[DropdownFilter]:
-    """Return a drop-down of the organisations of a kind that the user may see; a single one is not offered."""
+    """Return a drop-down of the organisations of a kind; people of that kind only see their own anyway."""
 
     class OrganisationFilter(DropdownFilter):
         title = heading

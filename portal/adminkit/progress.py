@@ -73,5 +73,7 @@ def progress_context(admin: ProgressAdmin[Any], row: models.Model) -> dict[str, 
         "task_failed": failed,
         "task_share": 100 * done // total if total else 0,
         "running": queued > 0,
-        "progress_address": reverse(f"admin:{options.app_label}_{options.model_name}_progress", args=[row.pk]),
+        "progress_address": reverse(
+            f"admin:{options.app_label}_{options.model_name}_progress", args=[row.pk]
+        ),
     }

@@ -124,7 +124,7 @@ def verb(
 ) -> Callable[[Perform], Any]:
     """Make a method `(admin, request, row, cleaned)` a button of the admin.
 
-    A GET asks (the form, or a plain confirmation), a POST performs; `download=True` performs on GET and returns
+    A GET asks (the form, or a plain confirmation), a POST performs; `download=True` performs on GET and gives
     a file. The method returns a message, a response or None. PortalError is shown, nothing else is caught.
 
     Args:
@@ -134,7 +134,9 @@ def verb(
     """
 
     def decorate(perform: Perform) -> Any:
-        def view(self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None) -> HttpResponseBase:
+        def view(
+            self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None
+        ) -> HttpResponseBase:
             if not request.user.has_perm(permission):
                 raise PermissionDenied
             row = self.get_object(request, object_id) if object_id is not None else None

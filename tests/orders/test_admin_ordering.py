@@ -10,7 +10,15 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from openpyxl import load_workbook
 
-from orders.models import AccountFile, Contract, DeliveryPoint, Order, SenderKey, SupplierChoice, WorkCalendarDay
+from orders.models import (
+    AccountFile,
+    Contract,
+    DeliveryPoint,
+    Order,
+    SenderKey,
+    SupplierChoice,
+    WorkCalendarDay,
+)
 from portal.choices import Role
 from portal.core.crypto import Sm2PrivateKey
 from portal.models import Task
@@ -216,7 +224,13 @@ class TestMasterData:
     POINT = "orders.deliverypoint"
 
     def values(self, bank: int, **changes: str) -> dict[str, object]:
-        return {"bank": bank, "code": "N-1", "name": "新网点", "address": "样例路2号", "is_active": "on"} | changes
+        return {
+            "bank": bank,
+            "code": "N-1",
+            "name": "新网点",
+            "address": "样例路2号",
+            "is_active": "on",
+        } | changes
 
     def test_a_bank_adds_and_changes_its_own_points(self, scene: Scene, bank_desk: Client) -> None:
         own = scene.banks[0]
@@ -283,7 +297,7 @@ class TestSenderKeys:
         assert said(desk.post(page(self.KEY, "revoke", row.pk))) == "公钥已撤销"
         assert said(desk.post(page(self.KEY, "revoke", row.pk))) == "该公钥已撤销（sender_key_refused）"
 
-    @pytest.mark.parametrize("text_", ["00" * 64, "abc", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
+    @pytest.mark.parametrize("text_", ["00" * 64, "abc", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END"])
     def test_what_is_no_key_is_refused(self, scene: Scene, text_: str) -> None:
         desk = sign_in(make_person(Role.SECURITY_ADMINISTRATOR, scene.purchaser))
         answer = desk.post(page(self.KEY, "add_key"), self.values(scene, text_))

@@ -68,7 +68,10 @@ def test_a_user_is_added_with_organisation_roles_and_password(desk: Client, bank
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"roles": ["auditor"]}, "角色与单位类别不符；位置：审计员；应为：采购人；实为：样例银行（role_refused）"),
+        (
+            {"roles": ["auditor"]},
+            "角色与单位类别不符；位置：审计员；应为：采购人；实为：样例银行（role_refused）",
+        ),
         ({"password": "1234567890"}, "password_refused"),
         ({"password": "short"}, "密码太短，至少需要 10 个字符。（password_refused）"),
         ({"username": "root1"}, "位置：用户名（values_refused）"),
@@ -105,7 +108,12 @@ def test_roles_are_changed_by_another_administrator_only(
     desk: Client, administrator: User, purchaser: Organisation
 ) -> None:
     other = make_person(Role.PURCHASER_CLERK, purchaser)
-    values = {"last_name": "王", "organisation": purchaser.pk, "roles": ["purchaser_approver"], "is_active": "on"}
+    values = {
+        "last_name": "王",
+        "organisation": purchaser.pk,
+        "roles": ["purchaser_approver"],
+        "is_active": "on",
+    }
     assert desk.post(page("portal.user", "change_person", other.pk), values).status_code == 302
     other.refresh_from_db()
     assert (other.roles, other.last_name) == (["purchaser_approver"], "王")
@@ -131,7 +139,9 @@ def test_a_reset_password_ends_open_sessions(desk: Client, purchaser: Organisati
     answer = desk.post(page("portal.user", "set_password", other.pk), differing)
     assert answer.status_code == 422
     assert "两次输入的密码不一致" in text(answer)
-    answer = desk.post(page("portal.user", "set_password", other.pk), {"password": PASSWORD, "again": PASSWORD})
+    answer = desk.post(
+        page("portal.user", "set_password", other.pk), {"password": PASSWORD, "again": PASSWORD}
+    )
     assert said(answer) == "密码已重置，该用户的其他登录已失效"
     assert theirs.get("/admin/").status_code == 302
     assert PASSWORD not in str(list(AuditEntry.objects.values_list("details", flat=True)))
