@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -81,6 +82,12 @@ class StationWorker(SimpleWorker):
         error = exc_info[1]
         code = error.code if isinstance(error, PortalError) else type(error).__name__
         logger.error("job %s failed: %s", job.id, code)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Stop when the signal came before this worker had its own handlers in place."""
+        if self.stopping.is_set():
+            raise StopRequested
+        super().check_for_suspension(burst)
 
     def handle_warm_shutdown_request(self) -> None:
         """Remember that the stop was wanted."""

@@ -24,6 +24,20 @@ SERIAL = bytes.fromhex("5649525455414C31")
 
 Records = Sequence[tuple[int, bytes]]
 
+# Nobody: the number's check digit is wrong on purpose.
+SAMPLE_HOLDER = CardHolder(
+    number="440600190001010005",
+    name="虚拟·测试卡",
+    sex="1",
+    ethnicity="01",
+    birth_on=dt.date(1900, 1, 1),
+    card_number="V00000001",
+    issue_on=dt.date(2026, 1, 1),
+    expires_on=dt.date(2036, 1, 1),
+    area="440600",
+    initialiser="440600000001",
+)
+
 
 class VirtualCard:
     """Applications with their record files; a TPDU in, data and status word out."""
@@ -122,19 +136,7 @@ class VirtualCard:
 
 def sample_card(profile: CardProfile, *, protected: frozenset[str] = frozenset()) -> VirtualCard:
     """Return the card of an invented person."""
-    holder = CardHolder(
-        number="440600190001010005",
-        name="虚拟·测试卡",
-        sex="1",
-        ethnicity="01",
-        birth_on=dt.date(1900, 1, 1),
-        card_number="V00000001",
-        issue_on=dt.date(2026, 1, 1),
-        expires_on=dt.date(2036, 1, 1),
-        area="440600",
-        initialiser="440600000001",
-    )
-    chip = build_chip(holder, profile, build_card_identifier("440600", SERIAL))
+    chip = build_chip(SAMPLE_HOLDER, profile, build_card_identifier("440600", SERIAL))
     return VirtualCard(profile, chip.files, protected=protected)
 
 
