@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django_rq.models import Dashboard
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
@@ -45,6 +46,8 @@ from portal.services import (
 __all__ = ["admin_audit"]
 
 admin.site.unregister(Group)
+# django-rq lets everybody who may sign in see, delete and repeat jobs; tasks have a page of their own.
+admin.site.unregister(Dashboard)
 
 
 def signed_in(request: HttpRequest) -> User:
