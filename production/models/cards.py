@@ -27,6 +27,12 @@ THROUGH: Mapping[str, str] = {
 class MachineFile(ScopedModel):
     """A run of cards of one pass: its sealed machine file and the line's sealed report on it."""
 
+    Status = RunStatus
+    TRANSITIONS: ClassVar[Mapping[RunStatus, frozenset[RunStatus]]] = {
+        RunStatus.QUEUED: frozenset({RunStatus.PREPARED}),
+        RunStatus.PREPARED: frozenset({RunStatus.MADE}),
+        RunStatus.MADE: frozenset({RunStatus.INSPECTED}),
+    }
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
         "purchaser": "",
         "supplier": "batch__order__contract__supplier",
@@ -128,6 +134,10 @@ class Card(ScopedModel):
 class UnknownDecision(ScopedModel):
     """What two people decided about a card whose outcome is unknown (D8)."""
 
+    Status = RequestStatus
+    TRANSITIONS: ClassVar[Mapping[RequestStatus, frozenset[RequestStatus]]] = {
+        RequestStatus.REQUESTED: frozenset({RequestStatus.APPROVED, RequestStatus.REFUSED}),
+    }
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
         "purchaser": "",
         "supplier": "card__batch__order__contract__supplier",

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from portal.audit import unit_of_work
 from portal.bulk import update_from
-from portal.core.errors import ConflictError, InputRefusedError, TransitionRefusedError
+from portal.core.errors import ConflictError, InputRefusedError
 from portal.models import User
 from portal.roles import require, require_second_person
 from portal.workflow import check_move, locked, move
@@ -116,14 +116,16 @@ def decide_unknown(decision: UnknownDecision, *, approve: bool, actor: User) -> 
     """Confirm or refuse a proposal as the second person; a confirmed one settles the card (D8)."""
     require(actor, "production.decide_unknown", decision)
     require_second_person(decision.requested_by, actor)
-    with unit_of_work(actor) as work:
-        fresh = locked(decision)
-        if fresh.status != RequestStatus.REQUESTED:
-            raise TransitionRefusedError("该认定已有结论", got=str(fresh.get_status_display()))
-        fresh.status = RequestStatus.APPROVED if approve else RequestStatus.REFUSED
-        fresh.decided_by, fresh.decided_at = actor, timezone.now()
-        fresh.save(update_fields=["status", "decided_by", "decided_at"])
-        work.record(f"unknowndecision.{fresh.status}", fresh, outcome=fresh.outcome)
+    target = RequestStatus.APPROVED if approve else RequestStatus.REFUSED
+    with unit_of_work(actor):
+        fresh = move(
+            decision,
+            target,
+            actor=actor,
+            details={"outcome": decision.outcome},
+            decided_by=actor,
+            decided_at=timezone.now(),
+        )
         if approve:
             card = _locked_unknown(fresh.card)
             _settle(card.batch, {card.pk: (fresh.outcome, DECIDED)}, Outcome.UNKNOWN, actor)

@@ -58,15 +58,21 @@ def write_run(run: MachineFile, *, actor: User) -> None:
         if fresh.status != RunStatus.QUEUED:
             return
         written = _write(fresh)
-        fresh.status, fresh.stored_name = RunStatus.PREPARED, machine_name(fresh)
-        fresh.digest, fresh.card_count = written.digest, len(written.item_ids)
-        fresh.save(update_fields=["status", "stored_name", "digest", "card_count"])
+        move(
+            fresh,
+            RunStatus.PREPARED,
+            actor=actor,
+            details={
+                "cards": len(written.item_ids),
+                "refused": len(written.refused),
+                "digest": written.digest.hex(),
+            },
+            stored_name=machine_name(fresh),
+            digest=written.digest,
+            card_count=len(written.item_ids),
+        )
         BatchItem.objects.filter(pk__in=written.item_ids).update(status=ItemStatus.PREPARED)
         _send_back(written.refused, work, actor)
-        work.record(
-            "machinefile.prepared", fresh, cards=fresh.card_count, refused=len(written.refused),
-            digest=written.digest.hex(),
-        )  # fmt: skip
 
 
 def _write(run: MachineFile) -> Written:

@@ -89,7 +89,7 @@ def play_run(run: MachineFile, *, actor: User) -> None:
     Nothing when that is done already: the line's dice depend on batch and serial alone, so a second try
     after a kill reports the same.
     """
-    with unit_of_work(actor) as work:
+    with unit_of_work(actor):
         fresh = locked(run)
         if fresh.status != RunStatus.PREPARED:
             return
@@ -97,11 +97,10 @@ def play_run(run: MachineFile, *, actor: User) -> None:
         with write_sealed(report_name(fresh), fresh.batch.key_id) as sink:
             count = write_report(sink, run_label(fresh), _noted(_made(fresh), results))
         results.close()
-        fresh.status, fresh.report_name = RunStatus.MADE, report_name(fresh)
-        fresh.save(update_fields=["status", "report_name"])
-        _settle(results)
         counts = {outcome.value: len(items) for outcome, items in results.items.items()}
-        work.record("machinefile.made", fresh, reported=count, counts=counts)
+        details = {"reported": count, "counts": counts}
+        move(fresh, RunStatus.MADE, actor=actor, details=details, report_name=report_name(fresh))
+        _settle(results)
 
 
 def advance_batch(batch_id: int) -> Batch | None:

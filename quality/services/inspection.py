@@ -13,7 +13,7 @@ from portal.core.errors import TransitionRefusedError
 from portal.models import User
 from portal.queue import schedule
 from portal.roles import require
-from portal.workflow import locked
+from portal.workflow import locked, move
 from production.choices import BatchStatus, Outcome, RunStatus
 from production.line.made import SOURCE_REASONS, WRONG_CARD
 from production.models import Batch, Card, MachineFile
@@ -60,7 +60,7 @@ def inspect_batch(batch: Batch, *, actor: User) -> Batch:
 def inspect_run(run: MachineFile, *, actor: User) -> None:
     """Compare every card of a made run with its record and settle it; nothing when that is done."""
     ensure_codes()
-    with unit_of_work(actor) as work:
+    with unit_of_work(actor):
         fresh = locked(run)
         if fresh.status != RunStatus.MADE:
             return
@@ -68,9 +68,8 @@ def inspect_run(run: MachineFile, *, actor: User) -> None:
         settle_cards(fresh.batch, found.outcomes, actor=actor)
         Defect.objects.bulk_create(found.defects)
         Defect.objects.bulk_create(_unregistered(Card.objects.filter(machine_file=fresh)))
-        fresh.status = RunStatus.INSPECTED
-        fresh.save(update_fields=["status"])
-        work.record("machinefile.inspected", fresh, read=len(found.outcomes), wrong=len(found.defects))
+        details = {"read": len(found.outcomes), "wrong": len(found.defects)}
+        move(fresh, RunStatus.INSPECTED, actor=actor, details=details)
 
 
 def _read_back(run: MachineFile) -> Findings:

@@ -17,8 +17,8 @@ from orders.models import AccountFile, CardholderRecord, Contract, Order, Packag
 from portal.core.errors import TransitionRefusedError
 from portal.models import AuditEntry
 from portal.workflow import check_move, move
-from production.models import Batch, Delivery, StockRequest, WorkPlan
-from production.services import planning, stock
+from production.models import Batch, Card, Delivery, MachineFile, StockRequest, UnknownDecision, WorkPlan
+from production.services import cards, planning, preparation, stock
 from quality.models import Hold
 from tests.production.world import World, build_world
 
@@ -55,6 +55,17 @@ def _account_file(world: World) -> AccountFile:
     )  # fmt: skip
 
 
+def _run(world: World) -> MachineFile:
+    batch = preparation.prepare_batch(world.released(1), actor=world.operator)
+    return MachineFile.objects.get(batch=batch)
+
+
+def _decision(world: World) -> UnknownDecision:
+    card = Card.objects.get(machine_file=_run(world))
+    Card.objects.filter(pk=card.pk).update(outcome="unknown")
+    return cards.request_unknown_decision(card, outcome="good", evidence="读卡", actor=world.operator)
+
+
 def _delivery(world: World) -> Delivery:
     return Delivery.objects.create(
         number="D-1", batch=_batch(world), delivery_point=world.points[0], card_count=1
@@ -80,10 +91,12 @@ ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     Contract: lambda world: world.contract,
     Delivery: _delivery,
     Hold: _hold,
+    MachineFile: _run,
     Order: lambda world: world.order(1),
     Package: lambda world: world.package,
     Statement: _statement,
     StockRequest: _withdrawal,
+    UnknownDecision: _decision,
     WorkPlan: lambda world: world.propose(_batch(world)),
 }
 
