@@ -73,7 +73,7 @@ class User(AbstractUser):
     )
     is_system = models.BooleanField(_("系统账户"), default=False, editable=False)
 
-    objects: ClassVar[PortalUserManager] = PortalUserManager()  # type: ignore[assignment]
+    objects: ClassVar[PortalUserManager] = PortalUserManager()
 
     class Meta:
         verbose_name = _("用户")

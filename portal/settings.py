@@ -139,7 +139,10 @@ MAX_ACCOUNT_FILE_BYTES = env.int("MAX_ACCOUNT_FILE_BYTES", default=64 * 2**20)
 MAX_PACKAGE_MEMBERS = env.int("MAX_PACKAGE_MEMBERS", default=1_000_000)
 PHOTO_MIN_BYTES = env.int("PHOTO_MIN_BYTES", default=9 * 1024)
 PHOTO_MAX_BYTES = env.int("PHOTO_MAX_BYTES", default=40 * 1024)
-FILE_UPLOAD_TEMP_DIR = None
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "portal.uploads.UnnamedFileUploadHandler",
+]
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from pathlib import Path
-from typing import cast
 
 from django.conf import settings
+from django.db.models import Sum
 from django.utils import timezone
 from rich.console import Console
 
 from billing.models import Statement
 from billing.services.statements import draft_statement, statement_workbook
 from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
-from orders.models import AccountFile, CardholderRecord, Order, Package
+from orders.models import AccountFile, Order, Package
 from orders.personal import open_problems
 from orders.services.accounts import load_account_file, upload_account_file
 from orders.services.ordering import create_orders
@@ -90,7 +89,7 @@ class Demo:
 
 def make_inputs(demo: Demo) -> None:
     """Generate people, photos, the sealed package and the account files."""
-    start = sum(Package.objects.exclude(record_count=None).values_list("record_count", flat=True))
+    start = Package.objects.aggregate(n=Sum("record_count", default=0))["n"]
     number = f"DEMO-{timezone.localtime():%Y%m%d-%H%M%S}"
     order = SampleOrder(count=demo.records, start=start, issue_date=today())
     head = PackageHead(number, demo.programme.province.code, settings.PORTAL_CODE, timezone.now())
@@ -355,31 +354,3 @@ def settle(demo: Demo) -> None:
     for contract in demo.programme.contracts:
         statement: Statement = draft_statement(contract, actor=clerk)
         statement_workbook(statement, demo.folder / f"statement-lot{contract.lot}.xlsx", actor=clerk)
-
-
-def table(demo: Demo) -> dict[str, int]:
-    """Return the counts that must balance."""
-    assert demo.package is not None
-    package = Package.objects.get(pk=demo.package.pk)
-    unmatched = Counter(
-        CardholderRecord.objects.filter(package=package, status__in=["accepted", "matched"]).values_list(
-            "status", flat=True
-        )
-    )
-    withdrawn = sum(
-        cast(int, movement)
-        for movement in Batch.objects.filter(pk__in=demo.batch_ids, movements__kind="withdrawal").values_list(
-            "movements__quantity", flat=True
-        )
-    )
-    signed = Card.objects.filter(batch__in=demo.batch_ids, accepted_on__isnull=False).count()
-    return {
-        "in": package.record_count or 0,
-        "accepted": package.accepted_count or 0,
-        "returned": package.returned_count or 0,
-        "waiting": sum(unmatched.values()),
-        "ordered": sum(Order.objects.filter(pk__in=demo.order_ids).values_list("quantity", flat=True)),
-        "withdrawn": withdrawn,
-        "signed": signed,
-        **demo.counts,
-    }
