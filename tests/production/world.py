@@ -82,7 +82,7 @@ class World:
             card_kind=card_kind, quantity=count, unit_price=Decimal("9.00"), matched_on=today(),
             due_on=today() + dt.timedelta(days=8), status=OrderStatus.OPEN, created_by=self.clerk,
         )  # fmt: skip
-        start = 1000 * number
+        start = 10_000 * number
         rows = list(self._record_rows(order, count, start, names or {}))
         copy_rows(CardholderRecord, RECORD_FIELDS, rows)
         return order
