@@ -31,7 +31,6 @@ from portal.adminkit import (
     badge,
     bar,
     grouped,
-    link,
     register,
     status_column,
     table,
@@ -189,8 +188,3 @@ class PackageAdmin(ProgressAdmin[Package]):
 def _records_of(package: Package, **also: str) -> HttpResponse:
     query = urlencode({"package": package.number, **also})
     return redirect(f"{reverse('admin:orders_cardholderrecord_changelist')}?{query}")
-
-
-def package_link(package: Package) -> Any:
-    """Return a link to a package's page."""
-    return link(reverse("admin:orders_package_change", args=[package.pk]), package.number)

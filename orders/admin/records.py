@@ -215,9 +215,10 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
         return request.user.has_perm("orders.view_cardholderrecord")
 
     @display(description=gettext_lazy("数据包与行号"))
-    def place(self, row: CardholderRecord) -> str:
+    def place(self, row: CardholderRecord) -> Any:
         """Say where the row stands."""
-        return _("%(package)s 第 %(row)s 行") % {"package": row.package.number, "row": row.row_number}
+        line = _("第 %(row)s 行") % {"row": row.row_number}
+        return format_html('<span class="pk-nowrap">{}<br>{}</span>', row.package.number, line)
 
     @display(description=gettext_lazy("社会保障号码"))
     def number(self, row: CardholderRecord) -> str:
@@ -225,9 +226,9 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
         return _unless_destroyed(masked_number, row) or "-"
 
     @display(description=gettext_lazy("姓名"))
-    def name(self, row: CardholderRecord) -> str:
+    def name(self, row: CardholderRecord) -> Any:
         """Show the name masked; nothing of a destroyed one."""
-        return _unless_destroyed(masked_name, row) or "-"
+        return format_html('<span class="pk-nowrap">{}</span>', _unless_destroyed(masked_name, row) or "-")
 
     @display(description=gettext_lazy("卡种 / 类型"))
     def kinds(self, row: CardholderRecord) -> str:
