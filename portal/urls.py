@@ -9,6 +9,9 @@ from django.views.generic import RedirectView
 
 admin.site.index_title = _("待办事项")
 
+handler404 = "portal.apikit.problems.not_found"
+handler500 = "portal.apikit.problems.server_error"
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -67,10 +67,14 @@ class PackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Package])
         """Count uploads apart."""
         return [UploadThrottle()] if self.action == "create" else super().get_throttles()
 
+    def body_limit(self) -> int:
+        """Return what an upload may have."""
+        return settings.MAX_PACKAGE_BYTES if self.action == "create" else super().body_limit()
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Choose where the upload goes before anything reads the body."""
         if self.action == "create":
-            to_disk(request, limit=settings.MAX_PACKAGE_BYTES)
+            to_disk(request)
         super().initial(request, *args, **kwargs)
 
     @extend_schema(
@@ -148,10 +152,14 @@ class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Accou
         """Count uploads apart."""
         return [UploadThrottle()] if self.action == "create" else super().get_throttles()
 
+    def body_limit(self) -> int:
+        """Return what an upload may have."""
+        return settings.MAX_ACCOUNT_FILE_BYTES if self.action == "create" else super().body_limit()
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Keep the upload in memory: it holds accounts in the clear (R-45)."""
         if self.action == "create":
-            to_memory(request, limit=settings.MAX_ACCOUNT_FILE_BYTES)
+            to_memory(request)
         super().initial(request, *args, **kwargs)
 
     @extend_schema(

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -14,6 +16,7 @@ from rest_framework.views import exception_handler
 from portal.core.errors import ConflictError, PermissionRefusedError, PortalError, TransitionRefusedError
 
 CONTENT_TYPE = "application/problem+json"
+API = "/api/"
 
 
 def status_of(error: PortalError) -> int:
@@ -46,6 +49,27 @@ def refusal(error: PortalError) -> Response:
         body | {name: value for name, value in told.items() if value},
         status=number,
         content_type=CONTENT_TYPE,
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer an address that does not exist (handler404)."""
+    if request.path.startswith(API):
+        return _plain(404, "not_found", "没有这个地址")
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Answer an unexpected error without a word about its cause (handler500)."""
+    if request.path.startswith(API):
+        return _plain(500, "server_error", "服务器内部错误，已记录")
+    return defaults.server_error(request)
+
+
+def _plain(number: int, code: str, title: str) -> JsonResponse:
+    body = {"status": number, "code": code, "title": title}
+    return JsonResponse(
+        body, status=number, content_type=CONTENT_TYPE, json_dumps_params={"ensure_ascii": False}
     )
 
 

@@ -1,4 +1,4 @@
-"""Uploads through the API: one multipart field `file`, refused by its announced size before it is read."""
+"""Bodies of requests: refused by their announced size before they are read, files put where they may lie."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from portal.core.errors import InputRefusedError
 MULTIPART_OVERHEAD = 64 * 1024
 
 
-class UploadTooLargeError(InputRefusedError):
+class RequestTooLargeError(InputRefusedError):
     """The request announces more bytes than are taken."""
 
-    code = "upload_too_large"
+    code = "request_too_large"
 
 
 class UploadSerializer(serializers.Serializer[Any]):
@@ -47,24 +47,23 @@ class InMemoryHandler(MemoryFileUploadHandler):
         self.activated = True
 
 
-def to_disk(request: Request, *, limit: int) -> None:
+def to_disk(request: Request) -> None:
     """Let a sealed upload stream to a temporary file."""
-    _refuse_too_large(request, limit)
     http = request._request  # noqa: SLF001 - DRF offers no other way to the handlers
     http.upload_handlers = [TemporaryFileUploadHandler(http)]
 
 
-def to_memory(request: Request, *, limit: int) -> None:
+def to_memory(request: Request) -> None:
     """Let an upload in the clear stay in memory."""
-    _refuse_too_large(request, limit)
     http = request._request  # noqa: SLF001 - DRF offers no other way to the handlers
     http.upload_handlers = [InMemoryHandler(http)]
 
 
-def _refuse_too_large(request: Request, limit: int) -> None:
+def refuse_too_large(request: Request, limit: int) -> None:
+    """Refuse a body of more than `limit` bytes and the multipart frame; DRF itself would read any length."""
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
     if announced > limit + MULTIPART_OVERHEAD:
-        raise UploadTooLargeError("上传内容过大", expected=f"不超过 {limit} 字节", got=f"{announced} 字节")
+        raise RequestTooLargeError("请求内容过大", expected=f"不超过 {limit} 字节", got=f"{announced} 字节")
 
 
 def uploaded(request: Request) -> tuple[BinaryIO, str]:

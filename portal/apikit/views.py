@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
 from portal.apikit.idempotency import HEADER
+from portal.apikit.uploads import refuse_too_large
 from portal.models import User
 from portal.roles import require
 
@@ -31,6 +32,15 @@ class ScopedViewSet(GenericViewSet[M]):
 
     permission: ClassVar[str]
     lookup_value_regex = "[0-9]{1,18}"
+
+    def body_limit(self) -> int:
+        """Return how many bytes the body may have besides the frame of multipart; uploads take more."""
+        return 0
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse what is too long before anything reads it."""
+        refuse_too_large(request, self.body_limit())
+        super().initial(request, *args, **kwargs)
 
     def check_permissions(self, request: Request) -> None:
         """Refuse before the body is read."""

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from portal.apikit.idempotency import answer_once
+from portal.apikit.uploads import refuse_too_large
 from portal.apikit.views import KEY_PARAMETER, ScopedViewSet
 from stations.api.authentication import IsStation, StationAuthentication, StationThrottle
 from stations.api.serializers import (
@@ -68,6 +69,11 @@ class AgentView(APIView):
     authentication_classes = [StationAuthentication]
     permission_classes = [IsStation]
     throttle_classes = [StationThrottle]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse what is too long before anything reads it."""
+        refuse_too_large(request, 0)
+        super().initial(request, *args, **kwargs)
 
     @property
     def station(self) -> Station:

@@ -173,7 +173,7 @@ class TestAccountFiles:
         settings.MAX_ACCOUNT_FILE_BYTES = 50
         client = client_of(scene.bank_clerks[0])
         assert code_of(send(client, bytes(51)), 422) == "account_file_too_large"
-        assert code_of(send(client, bytes(70_000)), 422) == "upload_too_large"
+        assert code_of(send(client, bytes(70_000)), 422) == "request_too_large"
         assert not AccountFile.objects.exists()
 
     def test_loading_too_early_is_a_conflict_that_a_key_repeats(self, scene: Scene) -> None:

@@ -100,7 +100,7 @@ class TestUpload:
         settings.MAX_PACKAGE_BYTES = 1000
         monkeypatch.setattr(TemporaryFileUploadHandler, "new_file", lambda *_: pytest.fail("was read"))
         body = problem(send(client_of(world.clerk), bytes(uploads.MULTIPART_OVERHEAD + 1001)), 422)
-        assert (body["code"], body["expected"]) == ("upload_too_large", "不超过 1000 字节")
+        assert (body["code"], body["expected"]) == ("request_too_large", "不超过 1000 字节")
 
     def test_an_upload_lies_on_disk_while_it_is_read(
         self, world: World, monkeypatch: pytest.MonkeyPatch

@@ -146,6 +146,29 @@ class TestPages:
         }
 
 
+class TestUnexpected:
+    def test_an_address_that_does_not_exist_is_a_problem_too(self) -> None:
+        assert code_of(APIClient().get(f"{ROOT}/nothing"), 404) == "not_found"
+        assert APIClient().get("/nothing")["Content-Type"].startswith("text/html")
+
+    def test_an_unexpected_error_says_nothing_of_its_cause(
+        self, clerk: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """R-45: what went wrong may name a person."""
+
+        def broken(*_given: object, **_named: object) -> None:
+            raise RuntimeError("张三 440600190001010005")
+
+        client = client_of(clerk)
+        client.raise_request_exception = False
+        monkeypatch.setattr("orders.api.views.PackageViewSet.list", broken)
+        assert problem(client.get(PACKAGES), 500) == {
+            "status": 500,
+            "code": "server_error",
+            "title": "服务器内部错误，已记录",
+        }
+
+
 class TestThrottle:
     def test_too_many_requests_are_told_when_to_come_back(
         self, clerk: User, monkeypatch: pytest.MonkeyPatch

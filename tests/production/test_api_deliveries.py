@@ -185,6 +185,11 @@ class TestReceipts:
             ("missing_positions.1", "invalid")
         ]
 
+    def test_a_body_without_measure_is_refused_unread(self, sent: Sent) -> None:
+        """DRF would read any length into memory."""
+        answer = receipt(sent.clerk, sent.cartons[0], {"counted": 3, "note": "x" * 70_000})
+        assert code_of(answer, 422) == "request_too_large"
+
     def test_no_json_is_told_apart(self, sent: Sent) -> None:
         url = f"{CARTONS}/{sent.cartons[0].pk}/receipt"
         answer = client_of(sent.clerk).post(url, "{", content_type="application/json")

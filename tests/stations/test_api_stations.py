@@ -143,6 +143,10 @@ class TestHeartbeat:
         assert code_of(desk.agent().post(HEARTBEAT, BEAT | changes, format="json"), 400) == "invalid"
         assert Station.objects.get().last_seen_at is None
 
+    def test_a_body_without_measure_is_refused_unread(self, desk: Desk) -> None:
+        body = BEAT | {"reader_state": "x" * 70_000}
+        assert code_of(desk.agent().post(HEARTBEAT, body, format="json"), 422) == "request_too_large"
+
 
 class TestSelfTest:
     def test_asking_wakes_the_stations_queue_after_the_commit(
