@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import typst
 
 from portal.core.crypto import Sm2PrivateKey, Sm2PublicKey
 
+_compiling = threading.Lock()  # the compiler keeps its inputs in itself
 TEMPLATE = Path(__file__).parent / "documents" / "certificate.typ"
 
 
@@ -43,6 +45,7 @@ def _compiler() -> typst.Compiler:
 def to_pdf(content: Mapping[str, Any], signature: bytes) -> bytes:
     """Return the certificate as PDF with embedded fonts."""
     inputs = {"content": canonical(content).decode(), "signature": signature.hex()}
-    pdf = _compiler().compile(input=TEMPLATE, format="pdf", sys_inputs=inputs)
+    with _compiling:
+        pdf = _compiler().compile(input=TEMPLATE, format="pdf", sys_inputs=inputs)
     assert isinstance(pdf, bytes)
     return pdf

@@ -45,5 +45,7 @@ def defect_rate(batch: Batch) -> DefectRate:
         wrong=Count("id", filter=Q(kind=DefectKind.WRONG_CARD)),
         bad=Count("id", filter=Q(kind=DefectKind.BAD_CARD)),
     )
-    made = Card.objects.filter(batch=batch, outcome__in=FINISHED).count()
-    return DefectRate(made=made, wrong=counts["wrong"], bad=counts["bad"])
+    made = Card.objects.filter(batch=batch, outcome__in=FINISHED)
+    # What its data did not allow was never made: it counts on neither side.
+    supplied = made.exclude(defect__liability=Liability.SOURCE).count()
+    return DefectRate(made=supplied, wrong=counts["wrong"], bad=counts["bad"])

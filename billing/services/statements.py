@@ -46,7 +46,8 @@ class StatementClosedError(PortalError):
 
 def settlement_period(contract: Contract, day: date) -> SettlementPeriod:
     """Return the contract's settlement period that holds `day`; create it on first use."""
-    for number, span in enumerate(contract_periods(contract.signed_on), start=1):
+    spans = list(contract_periods(contract.signed_on))
+    for number, span in enumerate(spans, start=1):
         if day in span:
             period, _ = SettlementPeriod.objects.get_or_create(
                 contract=contract, number=number, defaults={"starts_on": span.start, "ends_on": span.end}
@@ -55,7 +56,7 @@ def settlement_period(contract: Contract, day: date) -> SettlementPeriod:
     raise OutsideTermError(
         "该日期不在合同的六个结算期内",
         where=contract.number,
-        expected=f"{contract.signed_on:%Y-%m-%d} 至 {contract.ends_on:%Y-%m-%d}",
+        expected=f"{spans[0].start:%Y-%m-%d} 至 {spans[-1].end:%Y-%m-%d}",
         got=f"{day:%Y-%m-%d}",
     )
 
@@ -102,9 +103,10 @@ def statement_workbook(statement: Statement, target: Path | BinaryIO, *, actor: 
         work.record("statement.exported", statement)
         period = statement.period
         amount = total(statement)
+        name = f"{period.contract.get_lot_display()} 第 {period.number} 期结算单"
         write_list(
             target,
-            title=f"{period.contract.get_lot_display()} 第 {period.number} 期结算单（{statement.get_status_display()}）",
+            title=f"{name}（{statement.get_status_display()}）",
             columns=COLUMNS,
             rows=_rows(statement),
             header_lines=[

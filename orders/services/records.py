@@ -136,6 +136,8 @@ def _corrected(old: CardholderRecord, changes: Mapping[str, str], photo: bytes |
     (record_id,) = next_ids(CardholderRecord, 1)
     draft = Draft(old.row_number, wanted, index, checked.values, (), checked.values.bank_id, place)
     draft.record_id, draft.version, draft.corrected_by_id = record_id, old.version + 1, actor.pk
+    if photo is None and place is None:
+        draft.photo_name = old.photo_name  # its package is destroyed, the photo was kept for this correction
     return draft
 
 

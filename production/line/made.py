@@ -28,6 +28,7 @@ LINE_FAULTS: Final[Mapping[str, str]] = {
 LOST_TRACK: Final = "line_lost"
 NOT_REPORTED: Final = "not_reported"
 WRONG_CARD: Final = "wrong_card"
+CHIP_UNREADABLE: Final = "chip_unreadable"
 # Reasons that lie in the data received: not the supplier's cost, no part of its defect rate.
 SOURCE_REASONS: Final[Mapping[str, str]] = {
     "glyph_missing": "字库缺字",
@@ -45,6 +46,7 @@ REASON_LABELS: Final[Mapping[str, str]] = {
     LOST_TRACK: "生产线失去跟踪",
     NOT_REPORTED: "报告中没有该卡",
     WRONG_CARD: "读回与记录不一致",
+    CHIP_UNREADABLE: "芯片内容无法解读",
 }
 
 

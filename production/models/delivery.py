@@ -30,7 +30,7 @@ class Delivery(ScopedModel):
         "bank": "batch__order__bank",
     }
 
-    number = models.CharField(_("交付单号"), max_length=40, unique=True)
+    number = models.CharField(_("交付单号"), max_length=80, unique=True)
     batch = models.ForeignKey(
         Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="deliveries"
     )
@@ -67,7 +67,7 @@ class Carton(ScopedModel):
     delivery = models.ForeignKey(
         Delivery, verbose_name=_("交付"), on_delete=models.PROTECT, related_name="cartons"
     )
-    number = models.CharField(_("箱号"), max_length=50, unique=True)
+    number = models.CharField(_("箱号"), max_length=90, unique=True)
     card_count = models.PositiveIntegerField(_("张数"))
 
     class Meta:

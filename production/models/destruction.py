@@ -20,7 +20,7 @@ class DestructionCertificate(ScopedModel):
         "supplier": "batch__order__contract__supplier",
     }
 
-    number = models.CharField(_("证明编号"), max_length=40, unique=True)
+    number = models.CharField(_("证明编号"), max_length=50, unique=True)
     batch = models.OneToOneField(
         Batch, verbose_name=_("批次"), on_delete=models.PROTECT, related_name="destruction_certificate"
     )

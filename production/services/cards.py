@@ -52,6 +52,21 @@ def settle_cards(batch: Batch, outcomes: Mapping[int, tuple[str, str]], *, actor
     _settle(batch, outcomes, Outcome.MADE, actor)
 
 
+def reject_good(card: Card, *, reason: str, actor: User) -> bool:
+    """Reject a good card in which a person found a defect while its batch is inspected; say whether it was.
+
+    Its position waits for another card then (R-11).
+    """
+    require(actor, "quality.record_defect", card)
+    with unit_of_work(actor):
+        batch = locked(card.batch)
+        fresh = locked(card)
+        if batch.status != BatchStatus.INSPECTING or fresh.outcome != Outcome.GOOD:
+            return False
+        _settle(batch, {fresh.pk: (Outcome.REJECTED, reason)}, Outcome.GOOD, actor)
+    return True
+
+
 def finish_inspection(batch: Batch, *, actor: User) -> Batch:
     """Close the inspection when every position that is not cancelled has its good card."""
     require(actor, "quality.inspect_batch", batch)
@@ -210,6 +225,7 @@ __all__ = [
     "finish_inspection",
     "hold_batch",
     "read_unknown",
+    "reject_good",
     "release_batch_hold",
     "request_unknown_decision",
     "settle_cards",

@@ -8,14 +8,21 @@ from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from portal.audit import record_alone, unit_of_work
-from portal.core.errors import PortalError
+from portal.core.errors import PortalError, TransitionRefusedError
 from portal.models import User
 from portal.roles import require
 from portal.workflow import check_move, locked, move
 from production.choices import BatchStatus, LocationKind, MovementKind, Outcome
 from production.models import Batch, Card, StockLot, StockMovement
-from production.services.stock import post
+from production.selectors.stock import free_by_lot
+from production.services.preparation import take_from
+from production.services.stock import StockRefusedError, StockShortError, post
 
+# Blanks are on the floor from the release on; once the counts are balanced nothing moves any more.
+SAMPLED_IN = (
+    BatchStatus.RELEASED, BatchStatus.PREPARING, BatchStatus.PREPARED, BatchStatus.RUNNING,
+    BatchStatus.INSPECTING, BatchStatus.INSPECTED,
+)  # fmt: skip
 COUNT_LABELS = {"good": "良品", "rejected": "废品", "samples": "留样", "returned": "退库"}
 
 
@@ -49,16 +56,17 @@ def ledger_counts(batch: Batch) -> dict[int, Counts]:
     )
     used = Card.objects.filter(batch=batch).values("lot_id")
     cards = {
-        row["lot_id"]: (row["good"], row["rejected"])
+        row["lot_id"]: (row["good"], row["rejected"], row["used"])
         for row in used.annotate(
+            used=Count("id"),
             good=Count("id", filter=Q(outcome=Outcome.GOOD)),
             rejected=Count("id", filter=Q(outcome=Outcome.REJECTED)),
         )
     }
     counts = {}
     for row in sums.order_by("lot_id"):
-        good, rejected = cards.get(row["lot_id"], (0, 0))
-        left = row["withdrawn"] - row["samples"] - good - rejected
+        good, rejected, spent = cards.get(row["lot_id"], (0, 0, 0))
+        left = row["withdrawn"] - row["samples"] - spent
         counts[row["lot_id"]] = Counts(good, rejected, row["samples"], left)
     return counts
 
@@ -67,6 +75,37 @@ def totals(by_lot: dict[int, Counts]) -> Counts:
     """Add the counts of all lots."""
     names = ("good", "rejected", "samples", "returned")
     return Counts(*(sum(getattr(counts, name) for counts in by_lot.values()) for name in names))
+
+
+def take_samples(batch: Batch, lot: StockLot, quantity: int, *, actor: User) -> StockMovement:
+    """Keep withdrawn blanks of a lot as samples; their serials are spent, no card is made of them (R-13).
+
+    Raises StockShortError, without the ledger's figure, when the batch has fewer free blanks of the lot.
+    """
+    require(actor, "production.close_batch", batch)
+    if quantity < 1:
+        raise StockRefusedError("留样数量须为正", expected="≥ 1", got=str(quantity))
+    with unit_of_work(actor):
+        fresh = locked(batch)
+        if fresh.status not in SAMPLED_IN:
+            raise TransitionRefusedError(
+                f"批次 {fresh} 当前状态不能留样",
+                expected="、".join(str(state.label) for state in SAMPLED_IN),
+                got=str(fresh.get_status_display()),
+            )
+        if quantity > sum(held.free for held in free_by_lot(fresh) if held.lot_id == lot.pk):
+            raise StockShortError("该批次没有这么多未使用的白卡", where=str(lot), got=str(quantity))
+        serials = [serial for _, serial in take_from(lot.pk, quantity)]
+        return post(
+            lot,
+            MovementKind.SAMPLE,
+            quantity,
+            source=LocationKind.FLOOR,
+            target=LocationKind.SAMPLES,
+            batch=fresh,
+            requested_by=actor,
+            note=f"{serials[0]}–{serials[-1]}",
+        )
 
 
 def close_batch(batch: Batch, *, good: int, rejected: int, samples: int, returned: int, actor: User) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import datetime
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -95,7 +95,7 @@ def confirm_carton(
                     result=ReceiptResult.DIFFERENT if missing else ReceiptResult.CONFIRMED,
                     counted=counted,
                     missing_positions=missing,
-                    note=note,
+                    note=note.strip()[:200],
                     signed_by=actor,
                 )
         except IntegrityError as exc:
@@ -159,7 +159,7 @@ def _accept_cards(delivery: Delivery) -> int:
     return accepted
 
 
-def _complete_order(order: Order, actor: User, now: Any) -> None:
+def _complete_order(order: Order, actor: User, now: datetime) -> None:
     done = (BatchStatus.SIGNED, BatchStatus.DESTROYED, BatchStatus.CANCELLED)
     order = locked(order)
     if order.status == OrderStatus.IN_PRODUCTION and not order.batches.exclude(status__in=done).exists():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
 from django.core.files.storage import default_storage
-from django.db.models import Q
 from django.utils import timezone
 
 from orders.services.destruction import Destroyed, destroy_records
+from orders.services.packages import undone_on_error
 from portal.audit import unit_of_work
 from portal.core.crypto import sm3_hasher
 from portal.core.errors import PortalError
 from portal.files import keystore, portal_key
-from portal.models import User
+from portal.models import PendingRemoval, User
 from portal.queue import schedule
 from portal.removal import remove_after_commit, remove_pending
 from portal.roles import require
@@ -50,16 +51,16 @@ def destroy_batch(batch: Batch, *, actor: User) -> Batch:
     Rows go in this transaction, keys and files right after its commit, and only then is it certified.
     """
     require(actor, "production.destroy_batch", batch)
-    with unit_of_work(actor) as work:
+    with undone_on_error() as undo, unit_of_work(actor) as work:
         fresh = locked(batch)
         check_move(fresh, BatchStatus.DESTROYED)
         if not ReturnFile.objects.filter(batch=fresh).exists():
             raise ReturnFileMissingError("请先生成回盘文件", where=fresh.number)
         facts = _facts(fresh, actor)
-        destroyed = _destroy_rows(fresh, actor)
+        destroyed = _destroy_rows(fresh, actor, undo)
         files = _forget_files(fresh)
         remove_after_commit(keys=[fresh.key_id], files=files)
-        facts |= _result(destroyed, [fresh.key_id], files)
+        facts |= _result(facts, destroyed, [fresh.key_id], files)
         fresh = move(fresh, BatchStatus.DESTROYED, actor=actor, destroyed_at=timezone.now())
         work.record(
             "batch.personal_data_destroyed",
@@ -102,15 +103,15 @@ def _people_digest(batch: Batch) -> str:
     return hasher.finalize().hex()
 
 
-def _destroy_rows(batch: Batch, actor: User) -> Destroyed:
+def _destroy_rows(batch: Batch, actor: User, undo: ExitStack) -> Destroyed:
     items = BatchItem.objects.filter(batch=batch, record__isnull=False)
     ids = list(items.values_list("record_id", flat=True))
     items.update(record=None)
-    return destroy_records(ids, actor=actor)
+    return destroy_records(ids, actor=actor, undo=undo)
 
 
 def _forget_files(batch: Batch) -> list[str]:
-    """Clear the names of the batch's sealed files and return them; the return file stays, sealed for others."""
+    """Clear and return the names of the batch's sealed files; the return file stays, sealed for others."""
     machine = MachineFile.objects.filter(batch=batch)
     names = [name for pair in machine.values_list("stored_name", "report_name") for name in pair if name]
     machine.update(stored_name="", report_name="")
@@ -120,20 +121,24 @@ def _forget_files(batch: Batch) -> list[str]:
     return names
 
 
-def _result(destroyed: Destroyed, keys: list[str], files: list[str]) -> dict[str, Any]:
-    facts = [
+def _result(
+    facts: dict[str, Any], destroyed: Destroyed, batch_keys: list[str], batch_files: list[str]
+) -> dict[str, Any]:
+    keys, files = sorted([*batch_keys, *destroyed.keys]), sorted({*batch_files, *destroyed.files})
+    lines = [
+        ["销毁人员摘要（SM3）", facts["people_digest"]],
         ["持卡人记录", f"{destroyed.record_count:,} 条（含历次版本共 {destroyed.version_count:,} 条）"],
         ["银行账号行", f"{destroyed.account_count:,} 条"],
-        ["密封文件", f"{len(files) + len(destroyed.files):,} 个"],
-        ["密钥", f"{len(keys) + len(destroyed.keys):,} 个"],
+        ["密封文件", f"{len(files):,} 个"],
+        ["密钥", f"{len(keys):,} 个"],
     ]
     return {
         "record_count": destroyed.record_count,
         "version_count": destroyed.version_count,
         "account_count": destroyed.account_count,
-        "facts": facts,
-        "keys": sorted(filter(None, [*keys, *destroyed.keys])),
-        "files": sorted(filter(None, [*files, *destroyed.files])),
+        "facts": lines,
+        "keys": keys,
+        "files": files,
         "packages": destroyed.packages,
         "closed_packages": destroyed.closed_packages,
         "account_files": destroyed.account_files,
@@ -141,20 +146,26 @@ def _result(destroyed: Destroyed, keys: list[str], files: list[str]) -> dict[str
 
 
 def certify(batch: Batch, *, actor: User | None) -> DestructionCertificate:
-    """Check that everything named is gone and sign the certificate; raise NotGoneError otherwise."""
+    """Check that everything named is gone and sign the certificate; raise NotGoneError otherwise.
+
+    Signs once: a second call returns what was signed.
+    """
     remove_pending()
     with unit_of_work(actor) as work:
         found = locked(batch.destruction_certificate)
-        content = found.content
-        left = [key for key in content["keys"] if keystore().exists(key)]
-        left += [name for name in content["files"] if default_storage.exists(name)]
-        if left or BatchItem.objects.filter(Q(batch=batch) & Q(record__isnull=False)).exists():
-            raise NotGoneError("仍有未清除的数据，不能出具证明", where=batch.number, got=str(len(left)))
-        content["facts"] = [
-            ["销毁人员摘要（SM3）", content["people_digest"]],
-            *(fact for fact in content["facts"] if fact[0] != "销毁人员摘要（SM3）"),
-        ]
-        found.content, found.signature = content, certificate.sign(content, portal_key())
-        found.save(update_fields=["content", "signature"])
-        work.record("batch.destruction_certified", found, digest=content["people_digest"])
+        if found.signature:
+            return found
+        if left := _left(batch, found.content):
+            raise NotGoneError("仍有未清除的数据，不能出具证明", where=batch.number, got=f"{left} 项")
+        found.signature = certificate.sign(found.content, portal_key())
+        found.save(update_fields=["signature"])
+        work.record("batch.destruction_certified", found, digest=found.content["people_digest"])
     return found
+
+
+def _left(batch: Batch, content: dict[str, Any]) -> int:
+    """Count what the certificate names and is still there, be it a key whose file waits to be overwritten."""
+    keys, files = content["keys"], content["files"]
+    there = sum(keystore().exists(key) for key in keys) + sum(map(default_storage.exists, files))
+    waiting = PendingRemoval.objects.filter(name__in=[*keys, *files]).count()
+    return there + waiting + BatchItem.objects.filter(batch=batch, record__isnull=False).count()

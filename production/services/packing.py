@@ -94,9 +94,11 @@ def _pack_point(batch: Batch, point: DeliveryPoint, cards: Sequence[Placed]) -> 
         number=f"{batch.number}-{point.code}", batch=batch, delivery_point=point, card_count=len(cards)
     )
     rows: list[tuple[int, int, int]] = []
-    for number, content in enumerate(_chunks(cards, batch.carton_size), start=1):
+    contents = list(_chunks(cards, batch.carton_size))
+    width = max(3, len(str(len(contents))))  # numbers of one width sort as they were packed
+    for place, content in enumerate(contents, start=1):
         carton = Carton.objects.create(
-            delivery=delivery, number=f"{delivery.number}-{number:03d}", card_count=len(content)
+            delivery=delivery, number=f"{delivery.number}-{place:0{width}d}", card_count=len(content)
         )
         rows += [(card.card_id, carton.pk, position) for position, card in enumerate(content, start=1)]
     update_from(Card, ["id"], ["carton", "carton_position"], rows)

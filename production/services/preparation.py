@@ -110,11 +110,12 @@ def _take_serials(batch: Batch, count: int) -> list[tuple[int, str]]:
     # By id, so that batches that share lots lock them in one order.
     for held in sorted(free, key=lambda lot: lot.lot_id):
         if wanted := min(held.free, count - len(taken)):
-            taken += _take_from(held.lot_id, wanted)
+            taken += take_from(held.lot_id, wanted)
     return taken
 
 
-def _take_from(lot_id: int, count: int) -> list[tuple[int, str]]:
+def take_from(lot_id: int, count: int) -> list[tuple[int, str]]:
+    """Spend the next serials of a lot, under its lock; return lot id and serial of each."""
     lot = StockLot.objects.select_for_update(of=("self",)).get(pk=lot_id)
     first = lot.next_offset
     if first + count > lot.quantity:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 
 from orders.models import Package, SenderKey
@@ -22,12 +21,14 @@ from portal.core.crypto import Sm2PublicKey, sm3_hasher
 from portal.core.errors import ConflictError, PortalError, TransitionRefusedError
 from portal.core.seal import seal_package
 from portal.files import portal_key, store
-from portal.models import Organisation, User
+from portal.models import Organisation, Task, User
 from portal.queue import schedule
 from portal.roles import require
 from portal.workflow import locked
 from production.choices import BatchStatus, ItemStatus, Outcome
+from production.line.made import SOURCE_REASONS
 from production.models import Batch, BatchItem, Card, ReturnFile
+from production.selectors.cards import reason_label
 
 WRITE_RETURN_FILE = "production.jobs_delivery.write_return_file"
 COLUMNS = (
@@ -35,6 +36,7 @@ COLUMNS = (
     "服务银行", "银行卡号", "个人账户", "装箱位置", "失败环节", "失败原因",
 )  # fmt: skip
 CHUNK = 500
+PREPARING, MAKING, DELIVERING = "数据准备", "制卡", "交付"
 
 
 class NoRecipientKeyError(PortalError):
@@ -55,15 +57,26 @@ def send_return_file(batch: Batch, *, actor: User) -> None:
                 expected=str(BatchStatus.SIGNED.label),
                 got=str(fresh.get_status_display()),
             )
-        if ReturnFile.objects.filter(batch=fresh).exists():
-            raise ConflictError("该批次的回盘文件已生成", where=fresh.number)
+        if _requested(fresh):
+            raise ConflictError("该批次的回盘文件已生成或正在生成", where=fresh.number)
         recipient_of(fresh)
         schedule(WRITE_RETURN_FILE, fresh, actor=actor)
         work.record("batch.return_file_requested", fresh)
 
 
+def _requested(batch: Batch) -> bool:
+    """Say whether the file stands or a task is to write it; a failed task is retried, not asked for again."""
+    tasks = Task.objects.filter(
+        handler=WRITE_RETURN_FILE, subject_type=batch._meta.label_lower, subject_id=batch.pk
+    )
+    return tasks.exists() or ReturnFile.objects.filter(batch=batch).exists()
+
+
 def recipient_of(batch: Batch) -> tuple[Organisation, Sm2PublicKey]:
-    """Return who sent the batch's data and its valid public key; one batch may join several packages."""
+    """Return the provincial system, else a sender of the batch's data, and its newest valid public key.
+
+    One batch may join several packages; among several provincial systems the sender comes first.
+    """
     senders = set(
         Package.objects.filter(records__batch_item__batch=batch).values_list("sender_id", flat=True)
     )
@@ -71,9 +84,14 @@ def recipient_of(batch: Batch) -> tuple[Organisation, Sm2PublicKey]:
     key = (
         SenderKey.objects.select_related("organisation")
         .filter(valid_from__lte=now, valid_until__gt=now, revoked_at__isnull=True)
+        .filter(organisation__is_active=True)
         .filter(Q(organisation_id__in=senders) | Q(organisation__kind=OrganisationKind.PROVINCE))
-        # The provincial system is told first; a sender of its own otherwise.
-        .order_by("-organisation__kind", "-valid_from")
+        .order_by(
+            _first(Q(organisation__kind=OrganisationKind.PROVINCE)),
+            _first(Q(organisation_id__in=senders)),
+            "-valid_from",
+            "-pk",
+        )
         .first()
     )
     if key is None:
@@ -81,25 +99,30 @@ def recipient_of(batch: Batch) -> tuple[Organisation, Sm2PublicKey]:
     return key.organisation, Sm2PublicKey.from_pem(key.public_key)
 
 
+def _first(condition: Q) -> Case:
+    return Case(When(condition, then=Value(0)), default=Value(1))
+
+
 def write_return_file(batch: Batch, *, actor: User | None) -> ReturnFile:
     """Write, seal and register the return file; called by its task, inside its transaction."""
     recipient, public_key = recipient_of(batch)
     name = f"returns/{batch.number}.scp"
-    with tempfile.TemporaryFile() as spool:
-        made, failed = _write_inner(spool, batch)
-        spool.seek(0)
-        with store(name) as target:
-            seal_package(
-                cast("BinaryIO", spool),
-                target,
-                sender=settings.PORTAL_CODE,
-                sender_key=portal_key(),
-                recipient=recipient.code,
-                recipient_key=public_key,
-                package_number=f"HP-{batch.number}",
-                created_at=timezone.now(),
-            )
-            digest = _digest(target)
+    # In memory, not in a temporary file: nothing of it lies on a disk in the clear. About 100 bytes a card.
+    spool = io.BytesIO()
+    made, failed = _write_inner(spool, batch)
+    spool.seek(0)
+    with store(name) as target:
+        seal_package(
+            spool,
+            target,
+            sender=settings.PORTAL_CODE,
+            sender_key=portal_key(),
+            recipient=recipient.code,
+            recipient_key=public_key,
+            package_number=f"HP-{batch.number}",
+            created_at=timezone.now(),
+        )
+        digest = _digest(target)
     with unit_of_work(actor) as work:
         file = ReturnFile.objects.create(
             batch=batch, stored_name=name, card_count=made + failed, failed_count=failed, digest=digest
@@ -117,7 +140,7 @@ def _digest(file: BinaryIO) -> bytes:
 
 
 def _write_inner(spool: IO[bytes], batch: Batch) -> tuple[int, int]:
-    """Write the inner ZIP into an unlinked file; return how many cards were made and how many failed."""
+    """Write the inner ZIP; return how many cards were made and how many failed."""
     failed = 0
     with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED) as inner:
         with (
@@ -151,7 +174,7 @@ def _row(item: BatchItem, card: Card | None) -> list[str]:
     assert record.bank is not None
     personal = open_personal(record)
     account = open_account(record)
-    reason = "" if card else _failure(item)
+    stage, reason = _failure(item, card)
     return [
         personal.card_number,
         open_number(record),
@@ -164,11 +187,16 @@ def _row(item: BatchItem, card: Card | None) -> list[str]:
         account,
         account,
         f"{card.carton.number}/{card.carton_position}" if card and card.carton else "",
-        "制卡" if reason else "",
+        stage,
         reason,
     ]
 
 
-def _failure(item: BatchItem) -> str:
+def _failure(item: BatchItem, card: Card | None) -> tuple[str, str]:
+    """Return 失败环节 and 失败原因, both empty for a card that the bank accepted."""
+    if card is not None:
+        return ("", "") if card.accepted_on else (DELIVERING, "签收时缺少或损坏")
     last = Card.objects.filter(item=item).order_by("-attempt").values_list("reason", flat=True).first()
-    return last or str(ItemStatus(item.status).label)
+    if not last:
+        return MAKING, str(ItemStatus(item.status).label)
+    return PREPARING if last in SOURCE_REASONS else MAKING, reason_label(last)

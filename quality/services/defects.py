@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from portal.audit import unit_of_work
 from portal.core.errors import ConflictError
 from portal.models import User
 from portal.roles import require
-from production.line.made import LINE_FAULTS, SOURCE_REASONS
+from portal.workflow import locked
+from production.choices import BatchStatus
+from production.line.made import CHIP_UNREADABLE, LINE_FAULTS, SOURCE_REASONS
 from production.models import Card
+from production.services.cards import reject_good
 from quality.choices import DefectKind, FoundAt, Liability
 from quality.models import Defect, DefectCode
+from quality.services.holds import hold_if_exceeded
 
 CHIP_DIFFERS = "chip_differs"
-CHIP_UNREADABLE = "chip_unreadable"
+OTHER = "other"
+SHIPPED = (BatchStatus.DISPATCHED, BatchStatus.SIGNED, BatchStatus.DESTROYED, BatchStatus.CANCELLED)
 LOOK_FAULTS = {
     "face_wrong": ("卡面内容与记录不符", DefectKind.WRONG_CARD),
     "print_missing": ("漏印或印刷错位", DefectKind.BAD_CARD),
@@ -34,6 +39,7 @@ def standard_codes() -> list[DefectCode]:
         *((code, name, DefectKind.WRONG_CARD, source) for code, name in SOURCE_REASONS.items()),
         *((code, name, kind, supplier) for code, (name, kind) in LOOK_FAULTS.items()),
         ("decided", "双人认定为废品", DefectKind.BAD_CARD, supplier),
+        (OTHER, "其他缺陷", DefectKind.BAD_CARD, supplier),
     ]
     return [DefectCode(code=code, name=name, kind=kind, liability=who) for code, name, kind, who in rows]
 
@@ -46,20 +52,29 @@ def ensure_codes() -> None:
 def record_defect(
     card: Card, code: DefectCode, *, found_at: str = FoundAt.BODY, note: str = "", actor: User
 ) -> Defect:
-    """Register a defect that a person found; the card's outcome is changed by the inspection, not here."""
+    """Register a defect that a person found.
+
+    While the batch is inspected a good card is rejected with it, and made again; a batch that has not
+    shipped is held when its rate now lies above 0.1 % (R-26).
+    """
     require(actor, "quality.record_defect", card)
     try:
-        with unit_of_work(actor) as work, transaction.atomic():
+        with unit_of_work(actor) as work:
+            batch = locked(card.batch)
             defect = Defect.objects.create(
                 card=card,
                 code=code,
                 kind=code.kind,
                 liability=code.liability,
                 found_at=found_at,
-                note=note,
+                note=note.strip()[:200],
                 found_by=actor,
             )
             work.record("defect.recorded", defect, code=code.code)
+            if batch.status == BatchStatus.INSPECTING:
+                reject_good(card, reason=code.code, actor=actor)
+            if batch.status not in SHIPPED:
+                hold_if_exceeded(batch)
     except IntegrityError as exc:
         raise ConflictError("该卡已登记缺陷", where=card.serial) from exc
     return defect

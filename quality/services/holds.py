@@ -13,6 +13,7 @@ from production.models import Batch
 from production.services.cards import hold_batch, release_batch_hold
 from quality.choices import HoldStatus
 from quality.models import Hold
+from quality.selectors import defect_rate
 
 
 class MeasureMissingError(InputRefusedError):
@@ -32,6 +33,16 @@ def place_hold(batch: Batch, *, reason: str, actor: User) -> Hold:
         hold = Hold.objects.create(batch=fresh, reason=reason[:200], placed_by=actor)
         work.record("hold.placed", hold, reason=reason)
     return hold
+
+
+def hold_if_exceeded(batch: Batch) -> bool:
+    """Hold the batch when its rate lies above 0.1 %, once at a time; say whether it is held now (R-26)."""
+    rate = defect_rate(batch)
+    if rate.exceeded and not batch.held_reason:
+        reason = f"错卡、坏卡率 {rate.text}，超过 0.1 %（{rate.wrong + rate.bad}/{rate.made}）"
+        place_hold(batch, reason=reason, actor=User.objects.system())
+        return True
+    return bool(batch.held_reason)
 
 
 def release_hold(hold: Hold, *, measure: str, actor: User) -> Hold:

@@ -15,19 +15,19 @@ from portal.queue import schedule
 from portal.roles import require
 from portal.workflow import locked, move
 from production.choices import BatchStatus, Outcome, RunStatus
-from production.line.made import SOURCE_REASONS, WRONG_CARD
+from production.line.made import CHIP_UNREADABLE, WRONG_CARD
 from production.models import Batch, Card, MachineFile
 from production.personalization.chip import ChipContent, ChipContentError, compare
 from production.personalization.profile import load_profile
 from production.selectors.batches import item_counts, line_report, runs_of_pass
 from production.selectors.holders import holder_of
-from production.services.cards import finish_inspection, settle_cards, start_remake
-from production.services.preparation import BlanksMissingError
+from production.services.cards import CardsOpenError, finish_inspection, settle_cards, start_remake
+from production.services.preparation import BlanksMissingError, NothingToMakeError
 from quality.choices import DefectKind, FoundAt, InspectionResult, Liability
 from quality.models import Defect, DefectCode, Inspection
-from quality.selectors import FINISHED, defect_rate
-from quality.services.defects import CHIP_DIFFERS, CHIP_UNREADABLE, ensure_codes
-from quality.services.holds import place_hold
+from quality.selectors import defect_rate
+from quality.services.defects import CHIP_DIFFERS, OTHER, ensure_codes
+from quality.services.holds import hold_if_exceeded
 
 INSPECT_RUN = "quality.jobs.inspect_cards"
 
@@ -94,7 +94,7 @@ def _judge(card: Card, readback: bytes, found: Findings) -> None:
     try:
         files = ChipContent.from_bytes(readback).files
     except ChipContentError:
-        found.outcomes[card.pk] = (Outcome.REJECTED, WRONG_CARD)
+        found.outcomes[card.pk] = (Outcome.REJECTED, CHIP_UNREADABLE)
         found.defects.append(_defect(card, CHIP_UNREADABLE, DefectKind.BAD_CARD, FoundAt.READ_BACK))
         return
     profile = load_profile(settings.CARD_PROFILE)
@@ -114,13 +114,13 @@ def _unregistered(cards: QuerySet[Card]) -> list[Defect]:
 
     They were thrown out by the line, refused for their data, read again, or rejected by two people.
     """
-    liabilities = dict(DefectCode.objects.values_list("code", "liability"))
+    codes = {code.code: code for code in DefectCode.objects.all()}
     found = []
     for card in cards.filter(outcome=Outcome.REJECTED, defect__isnull=True).order_by("pk"):
-        wrong = card.reason == WRONG_CARD or card.reason in SOURCE_REASONS
-        code = CHIP_DIFFERS if card.reason == WRONG_CARD else card.reason
-        defect = _defect(card, code, DefectKind.WRONG_CARD if wrong else DefectKind.BAD_CARD, FoundAt.LINE)
-        defect.liability = liabilities.get(code, Liability.SUPPLIER)
+        wrong = card.reason == WRONG_CARD
+        code = codes.get(CHIP_DIFFERS if wrong else card.reason, codes[OTHER])
+        defect = _defect(card, code.code, code.kind, FoundAt.READ_BACK if wrong else FoundAt.LINE)
+        defect.liability = code.liability
         found.append(defect)
     return found
 
@@ -145,9 +145,12 @@ def conclude_pass(batch_id: int) -> Inspection | None:
             return None
         late = Defect.objects.bulk_create(_unregistered(Card.objects.filter(batch=batch)))
         inspection = Inspection.objects.filter(batch=batch, pass_number=batch.pass_number).first()
-        if inspection is None or late:
-            inspection = _conclude(batch)
-            _hold_if_exceeded(batch, inspection, system)
+        counts = _counts(batch)
+        brought = inspection is None and counts["wrong_count"] + counts["bad_count"] > 0
+        # A hold that was released comes back for new defects only, whichever pass they belong to.
+        held = hold_if_exceeded(batch) if late or brought else bool(batch.held_reason)
+        if inspection is None or any(getattr(inspection, name) != count for name, count in counts.items()):
+            inspection = _write(batch, counts, held=held)
             work.record("batch.inspected", batch, rate=defect_rate(batch).text, result=inspection.result)
     _go_on(batch, system)
     return inspection
@@ -158,37 +161,34 @@ def _all_read(batch: Batch) -> bool:
     return runs.exists() and not runs.exclude(status=RunStatus.INSPECTED).exists()
 
 
-def _conclude(batch: Batch) -> Inspection:
+def _counts(batch: Batch) -> dict[str, int]:
+    """Count the present pass; what its data spoiled is nobody's wrong or bad card (R-20)."""
     cards = Card.objects.filter(batch=batch, machine_file__pass_number=batch.pass_number)
-    defects = Defect.objects.filter(card__in=cards, liability=Liability.SUPPLIER)
-    counts = {
-        "read_count": cards.filter(outcome__in=FINISHED).count(),
-        "good_count": cards.filter(outcome=Outcome.GOOD).count(),
-        "wrong_count": defects.filter(kind=DefectKind.WRONG_CARD).count(),
-        "bad_count": defects.filter(kind=DefectKind.BAD_CARD).count(),
+    defects = Defect.objects.filter(card__in=cards)
+    supplied = defects.filter(liability=Liability.SUPPLIER)
+    good = cards.filter(outcome=Outcome.GOOD).count()
+    return {
+        "read_count": good + defects.exclude(found_at=FoundAt.LINE).count(),
+        "good_count": good,
+        "wrong_count": supplied.filter(kind=DefectKind.WRONG_CARD).count(),
+        "bad_count": supplied.filter(kind=DefectKind.BAD_CARD).count(),
         "unknown_count": cards.filter(outcome=Outcome.UNKNOWN).count(),
-        "result": InspectionResult.HELD if defect_rate(batch).exceeded else InspectionResult.PASSED,
     }
+
+
+def _write(batch: Batch, counts: dict[str, int], *, held: bool) -> Inspection:
+    result = InspectionResult.HELD if held else InspectionResult.PASSED
     inspection, _ = Inspection.objects.update_or_create(
-        batch=batch, pass_number=batch.pass_number, defaults=counts
+        batch=batch, pass_number=batch.pass_number, defaults={**counts, "result": result}
     )
     return inspection
-
-
-def _hold_if_exceeded(batch: Batch, inspection: Inspection, actor: User) -> None:
-    """Hold the batch when this pass brought defects and the rate lies above 0.1 %; once at a time."""
-    brought = inspection.wrong_count + inspection.bad_count
-    rate = defect_rate(batch)
-    if brought and rate.exceeded and not batch.held_reason:
-        reason = f"错卡、坏卡率 {rate.text}，超过 0.1 %（{rate.wrong + rate.bad}/{rate.made}）"
-        place_hold(batch, reason=reason, actor=actor)
 
 
 def _go_on(batch: Batch, actor: User) -> None:
     """Remake what is missing, or finish; what people must do first is left to them and shown to them."""
     counts = item_counts(batch)
     # Blanks may be missing, or another call may have been quicker: the next round tries again.
-    with suppress(BlanksMissingError, TransitionRefusedError):
+    with suppress(BlanksMissingError, CardsOpenError, NothingToMakeError, TransitionRefusedError):
         if counts.is_complete:
             finish_inspection(batch, actor=actor)
         elif counts.pending:

@@ -34,8 +34,9 @@ from production.certificate import to_pdf
 from production.choices import BatchStatus, Outcome
 from production.models import Batch, Card, DestructionCertificate, RosterMember, StockLot
 from production.selectors.batches import machine_cards, runs_of_pass
+from production.selectors.stock import free_by_lot
 from production.services.cards import decide_unknown, read_unknown, request_unknown_decision
-from production.services.closing import close_batch, ledger_counts, totals
+from production.services.closing import close_batch, ledger_counts, take_samples, totals
 from production.services.delivery import confirm_carton, dispatch_batch, download_list, sign_delivery
 from production.services.destruction import destroy_batch
 from production.services.packing import pack_batch
@@ -52,6 +53,7 @@ BATCH_SIZE = 2000
 SPARE_RATE = 0.01
 SPARES_AT_LEAST = 5
 FACES_SHOWN = 6
+SAMPLES = 2
 
 
 @dataclass
@@ -284,6 +286,7 @@ def _settle_unknown(demo: Demo) -> None:
 def close(demo: Demo) -> None:
     """Step 9: the counts of the floor equal the ledger; in the demo the people count right."""
     for batch in demo.batches(BatchStatus.INSPECTED):
+        _keep_samples(demo, batch)
         counted = totals(ledger_counts(batch))
         close_batch(
             batch,
@@ -297,6 +300,14 @@ def close(demo: Demo) -> None:
         demo.counts["rejected"] = demo.counts.get("rejected", 0) + counted.rejected
         demo.counts["samples"] = demo.counts.get("samples", 0) + counted.samples
         demo.counts["blanks_returned"] = demo.counts.get("blanks_returned", 0) + counted.returned
+
+
+def _keep_samples(demo: Demo, batch: Batch) -> None:
+    """Keep up to two spare blanks of the batch."""
+    for held in free_by_lot(batch)[:1]:
+        operator = demo.supplier_person(batch, Role.SUPPLIER_OPERATOR)
+        lot = StockLot.objects.get(pk=held.lot_id)
+        take_samples(batch, lot, min(SAMPLES, held.free), actor=operator)
 
 
 def deliver(demo: Demo) -> None:
