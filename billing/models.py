@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind
 from orders.models import Contract
@@ -36,7 +37,7 @@ class SettlementPeriod(ScopedModel):
 
     class Meta:
         verbose_name = _("结算期")
-        verbose_name_plural = _("结算期")
+        verbose_name_plural = pgettext_lazy("plural", "结算期")
         ordering = ["contract", "number"]
         constraints = [
             models.UniqueConstraint(name="settlement_period_number", fields=["contract", "number"]),
@@ -72,7 +73,7 @@ class Statement(ScopedModel):
 
     class Meta:
         verbose_name = _("结算单")
-        verbose_name_plural = _("结算单")
+        verbose_name_plural = pgettext_lazy("plural", "结算单")
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -99,7 +100,7 @@ class StatementLine(ScopedModel):
 
     class Meta:
         verbose_name = _("结算明细")
-        verbose_name_plural = _("结算明细")
+        verbose_name_plural = pgettext_lazy("plural", "结算明细")
         ordering = ["bank", "card_kind"]
         constraints = [
             models.UniqueConstraint(

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from portal.choices import ADMINISTRATORS, OrganisationKind, Role, TaskStatus
 from portal.scoping import ScopedModel, ScopedQuerySet
@@ -33,7 +34,7 @@ class Organisation(ScopedModel):
 
     class Meta:
         verbose_name = _("单位")
-        verbose_name_plural = _("单位")
+        verbose_name_plural = pgettext_lazy("plural", "单位")
         ordering = ["kind", "code"]
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ class User(AbstractUser):
 
     class Meta:
         verbose_name = _("用户")
-        verbose_name_plural = _("用户")
+        verbose_name_plural = pgettext_lazy("plural", "用户")
         ordering = ["username"]
         constraints = [
             models.CheckConstraint(
@@ -123,7 +124,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         verbose_name = _("审计记录")
-        verbose_name_plural = _("审计记录")
+        verbose_name_plural = pgettext_lazy("plural", "审计记录")
         ordering = ["-position"]
         indexes = [models.Index(fields=["object_type", "object_id"])]
 
@@ -156,7 +157,7 @@ class Task(models.Model):
 
     class Meta:
         verbose_name = _("后台任务")
-        verbose_name_plural = _("后台任务")
+        verbose_name_plural = pgettext_lazy("plural", "后台任务")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
@@ -187,7 +188,7 @@ class PendingRemoval(models.Model):
 
     class Meta:
         verbose_name = _("待清除项")
-        verbose_name_plural = _("待清除项")
+        verbose_name_plural = pgettext_lazy("plural", "待清除项")
         ordering = ["id"]
         constraints = [models.UniqueConstraint(name="pending_removal_once", fields=["kind", "name"])]
 
@@ -210,7 +211,7 @@ class ApiToken(models.Model):
 
     class Meta:
         verbose_name = _("接口令牌")
-        verbose_name_plural = _("接口令牌")
+        verbose_name_plural = pgettext_lazy("plural", "接口令牌")
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -232,7 +233,7 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         verbose_name = _("幂等键")
-        verbose_name_plural = _("幂等键")
+        verbose_name_plural = pgettext_lazy("plural", "幂等键")
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(name="idempotency_key_once", fields=["user", "key"])]
 

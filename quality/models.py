@@ -9,6 +9,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from portal.models import User
 from portal.scoping import ScopedModel
@@ -29,7 +30,7 @@ class DefectCode(models.Model):
 
     class Meta:
         verbose_name = _("缺陷代码")
-        verbose_name_plural = _("缺陷代码")
+        verbose_name_plural = pgettext_lazy("plural", "缺陷代码")
         ordering = ["kind", "code"]
 
     def __str__(self) -> str:
@@ -56,7 +57,7 @@ class Defect(ScopedModel):
 
     class Meta:
         verbose_name = _("缺陷")
-        verbose_name_plural = _("缺陷")
+        verbose_name_plural = pgettext_lazy("plural", "缺陷")
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -82,7 +83,7 @@ class Inspection(ScopedModel):
 
     class Meta:
         verbose_name = _("检验")
-        verbose_name_plural = _("检验")
+        verbose_name_plural = pgettext_lazy("plural", "检验")
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(name="inspection_pass", fields=["batch", "pass_number"])]
 
@@ -114,7 +115,7 @@ class Hold(ScopedModel):
 
     class Meta:
         verbose_name = _("冻结")
-        verbose_name_plural = _("冻结")
+        verbose_name_plural = pgettext_lazy("plural", "冻结")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(name="hold_one_active", fields=["batch"], condition=Q(status="active")),

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from portal.models import Organisation, User
 from portal.scoping import ScopedModel
@@ -35,7 +36,7 @@ class Station(ScopedModel):
 
     class Meta:
         verbose_name = _("制卡点")
-        verbose_name_plural = _("制卡点")
+        verbose_name_plural = pgettext_lazy("plural", "制卡点")
         ordering = ["code"]
 
     def __str__(self) -> str:
@@ -64,7 +65,7 @@ class SelfTest(ScopedModel):
 
     class Meta:
         verbose_name = _("自检")
-        verbose_name_plural = _("自检")
+        verbose_name_plural = pgettext_lazy("plural", "自检")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(

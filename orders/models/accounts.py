@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import AccountFileStatus
 from portal.models import Organisation, User
@@ -46,7 +47,7 @@ class AccountFile(ScopedModel):
 
     class Meta:
         verbose_name = _("银行账号文件")
-        verbose_name_plural = _("银行账号文件")
+        verbose_name_plural = pgettext_lazy("plural", "银行账号文件")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
@@ -77,7 +78,7 @@ class AccountRow(ScopedModel):
 
     class Meta:
         verbose_name = _("银行账号")
-        verbose_name_plural = _("银行账号")
+        verbose_name_plural = pgettext_lazy("plural", "银行账号")
         constraints = [
             models.UniqueConstraint(
                 name="account_row_one_current_per_person",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from portal.models import User
 
@@ -21,7 +22,7 @@ class WorkCalendarDay(models.Model):
 
     class Meta:
         verbose_name = _("工作日历")
-        verbose_name_plural = _("工作日历")
+        verbose_name_plural = pgettext_lazy("plural", "工作日历")
         ordering = ["date"]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, OrderStatus
 from orders.models.programme import Contract
@@ -33,7 +34,7 @@ class SupplierChoice(ScopedModel):
 
     class Meta:
         verbose_name = _("中标人选定")
-        verbose_name_plural = _("中标人选定")
+        verbose_name_plural = pgettext_lazy("plural", "中标人选定")
         ordering = ["-valid_from", "-id"]
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class Order(ScopedModel):
 
     class Meta:
         verbose_name = _("订单")
-        verbose_name_plural = _("订单")
+        verbose_name_plural = pgettext_lazy("plural", "订单")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(name="order_not_empty", condition=Q(quantity__gte=1)),

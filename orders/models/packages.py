@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import PackageStatus
 from portal.models import Organisation, User
@@ -27,7 +28,7 @@ class SenderKey(ScopedModel):
 
     class Meta:
         verbose_name = _("发送方公钥")
-        verbose_name_plural = _("发送方公钥")
+        verbose_name_plural = pgettext_lazy("plural", "发送方公钥")
         ordering = ["organisation", "-valid_from"]
         constraints = [
             models.CheckConstraint(name="sender_key_validity", condition=Q(valid_until__gt=F("valid_from")))
@@ -73,7 +74,7 @@ class Package(ScopedModel):
 
     class Meta:
         verbose_name = _("制卡数据包")
-        verbose_name_plural = _("制卡数据包")
+        verbose_name_plural = pgettext_lazy("plural", "制卡数据包")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
@@ -113,7 +114,7 @@ class PackagePhoto(models.Model):
 
     class Meta:
         verbose_name = _("照片位置")
-        verbose_name_plural = _("照片位置")
+        verbose_name_plural = pgettext_lazy("plural", "照片位置")
         constraints = [models.UniqueConstraint(name="package_photo_once", fields=["package", "number_index"])]
 
     def __str__(self) -> str:
@@ -130,7 +131,7 @@ class IntakeChunk(models.Model):
 
     class Meta:
         verbose_name = _("待校验分块")
-        verbose_name_plural = _("待校验分块")
+        verbose_name_plural = pgettext_lazy("plural", "待校验分块")
         constraints = [models.UniqueConstraint(name="intake_chunk_part", fields=["package", "part"])]
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, ContractStatus, SortOrder
 from portal.models import Organisation
@@ -69,7 +70,7 @@ class Contract(ScopedModel):
 
     class Meta:
         verbose_name = _("合同")
-        verbose_name_plural = _("合同")
+        verbose_name_plural = pgettext_lazy("plural", "合同")
         ordering = ["lot"]
         constraints = [
             models.CheckConstraint(
@@ -130,7 +131,7 @@ class BankProfile(ScopedModel):
 
     class Meta:
         verbose_name = _("银行设置")
-        verbose_name_plural = _("银行设置")
+        verbose_name_plural = pgettext_lazy("plural", "银行设置")
         ordering = ["organisation__code"]
         constraints = [
             models.CheckConstraint(
@@ -159,7 +160,7 @@ class DeliveryPoint(ScopedModel):
 
     class Meta:
         verbose_name = _("交付网点")
-        verbose_name_plural = _("交付网点")
+        verbose_name_plural = pgettext_lazy("plural", "交付网点")
         ordering = ["bank", "code"]
         constraints = [models.UniqueConstraint(name="delivery_point_code", fields=["bank", "code"])]
 

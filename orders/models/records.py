@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, IssueKind, RecordStatus, UnmatchedReason
 from orders.models.ordering import Order
@@ -83,7 +84,7 @@ class CardholderRecord(ScopedModel):
 
     class Meta:
         verbose_name = _("持卡人记录")
-        verbose_name_plural = _("持卡人记录")
+        verbose_name_plural = pgettext_lazy("plural", "持卡人记录")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(name="record_version", fields=["package", "row_number", "version"]),

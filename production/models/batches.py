@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, SortOrder
 from orders.models import CardholderRecord, Contract, DeliveryPoint, Order
@@ -32,7 +33,7 @@ class RosterMember(ScopedModel):
 
     class Meta:
         verbose_name = _("人员")
-        verbose_name_plural = _("人员名册")
+        verbose_name_plural = pgettext_lazy("plural", "人员名册")
         ordering = ["contract", "name"]
         constraints = [models.UniqueConstraint(name="roster_member_once", fields=["contract", "name"])]
 
@@ -87,7 +88,7 @@ class Batch(ScopedModel):
 
     class Meta:
         verbose_name = _("批次")
-        verbose_name_plural = _("批次")
+        verbose_name_plural = pgettext_lazy("plural", "批次")
         ordering = ["-id"]
         constraints = [models.CheckConstraint(name="batch_not_empty", condition=Q(quantity__gte=1))]
         indexes = [models.Index(fields=["status", "due_on"])]
@@ -131,7 +132,7 @@ class WorkPlan(ScopedModel):
 
     class Meta:
         verbose_name = _("工作日程")
-        verbose_name_plural = _("工作日程")
+        verbose_name_plural = pgettext_lazy("plural", "工作日程")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
@@ -181,7 +182,7 @@ class BatchItem(ScopedModel):
 
     class Meta:
         verbose_name = _("批次明细")
-        verbose_name_plural = _("批次明细")
+        verbose_name_plural = pgettext_lazy("plural", "批次明细")
         ordering = ["batch", "sequence"]
         constraints = [models.UniqueConstraint(name="batch_item_sequence", fields=["batch", "sequence"])]
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, IssueKind
 from portal.models import Organisation, User
@@ -52,7 +53,7 @@ class MachineFile(ScopedModel):
 
     class Meta:
         verbose_name = _("机器文件")
-        verbose_name_plural = _("机器文件")
+        verbose_name_plural = pgettext_lazy("plural", "机器文件")
         ordering = ["batch", "pass_number", "part"]
         constraints = [
             models.UniqueConstraint(name="machine_file_part", fields=["batch", "pass_number", "part"])
@@ -101,7 +102,7 @@ class Card(ScopedModel):
 
     class Meta:
         verbose_name = _("卡片")
-        verbose_name_plural = _("卡片")
+        verbose_name_plural = pgettext_lazy("plural", "卡片")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
@@ -164,7 +165,7 @@ class UnknownDecision(ScopedModel):
 
     class Meta:
         verbose_name = _("未知卡认定")
-        verbose_name_plural = _("未知卡认定")
+        verbose_name_plural = pgettext_lazy("plural", "未知卡认定")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.models import DeliveryPoint
 from portal.models import User
@@ -47,7 +48,7 @@ class Delivery(ScopedModel):
 
     class Meta:
         verbose_name = _("交付")
-        verbose_name_plural = _("交付")
+        verbose_name_plural = pgettext_lazy("plural", "交付")
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(name="delivery_once", fields=["batch", "delivery_point"])]
 
@@ -72,7 +73,7 @@ class Carton(ScopedModel):
 
     class Meta:
         verbose_name = _("箱")
-        verbose_name_plural = _("箱")
+        verbose_name_plural = pgettext_lazy("plural", "箱")
         ordering = ["number"]
 
     def __str__(self) -> str:
@@ -100,7 +101,7 @@ class Receipt(ScopedModel):
 
     class Meta:
         verbose_name = _("签收")
-        verbose_name_plural = _("签收")
+        verbose_name_plural = pgettext_lazy("plural", "签收")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
@@ -134,7 +135,7 @@ class ReturnFile(ScopedModel):
 
     class Meta:
         verbose_name = _("回盘文件")
-        verbose_name_plural = _("回盘文件")
+        verbose_name_plural = pgettext_lazy("plural", "回盘文件")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(name="return_file_counts", condition=Q(card_count__gte=F("failed_count")))

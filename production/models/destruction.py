@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from portal.scoping import ScopedModel
 from production.models.batches import Batch
@@ -30,7 +31,7 @@ class DestructionCertificate(ScopedModel):
 
     class Meta:
         verbose_name = _("数据销毁证明")
-        verbose_name_plural = _("数据销毁证明")
+        verbose_name_plural = pgettext_lazy("plural", "数据销毁证明")
         ordering = ["-id"]
 
     def __str__(self) -> str:

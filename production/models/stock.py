@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders.models import Contract
 from portal.models import User
@@ -29,7 +30,7 @@ class StockLocation(ScopedModel):
 
     class Meta:
         verbose_name = _("库位")
-        verbose_name_plural = _("库位")
+        verbose_name_plural = pgettext_lazy("plural", "库位")
         ordering = ["contract", "kind"]
         constraints = [models.UniqueConstraint(name="stock_location_kind", fields=["contract", "kind"])]
 
@@ -52,7 +53,7 @@ class StockLot(ScopedModel):
 
     class Meta:
         verbose_name = _("白卡批")
-        verbose_name_plural = _("白卡批")
+        verbose_name_plural = pgettext_lazy("plural", "白卡批")
         ordering = ["received_on", "id"]
         constraints = [
             models.CheckConstraint(
@@ -97,7 +98,7 @@ class StockMovement(ScopedModel):
 
     class Meta:
         verbose_name = _("出入库流水")
-        verbose_name_plural = _("出入库流水")
+        verbose_name_plural = pgettext_lazy("plural", "出入库流水")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(name="movement_quantity", condition=Q(quantity__gte=1)),
@@ -161,7 +162,7 @@ class StockRequest(ScopedModel):
 
     class Meta:
         verbose_name = _("领用与调整申请")
-        verbose_name_plural = _("领用与调整申请")
+        verbose_name_plural = pgettext_lazy("plural", "领用与调整申请")
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
