@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from django.conf import settings
@@ -19,6 +20,7 @@ import orders.jobs
 import production.jobs
 import quality.jobs
 from portal.queue import sweep
+from portal.removal import remove_pending
 
 logger = logging.getLogger(__name__)
 SCHEDULER_LOCK = 0x534348  # "SCH"
@@ -55,6 +57,21 @@ def match_all() -> None:
     call_command("match")
 
 
+def destroy_due() -> None:
+    """Destroy the personal data of signed batches (R-22)."""
+    call_command("destroy_due")
+
+
+ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
+    (sweep, IntervalTrigger(seconds=10)),
+    (advance_all, IntervalTrigger(seconds=5)),
+    (take_in_folder, IntervalTrigger(seconds=30)),
+    (remove_pending, IntervalTrigger(seconds=60)),
+    (match_all, CronTrigger(hour=1, minute=30)),
+    (destroy_due, CronTrigger(hour=2, minute=30)),
+)
+
+
 class Command(BaseCommand):
     """Run one scheduler; a second copy waits for nothing and says so."""
 
@@ -68,16 +85,8 @@ class Command(BaseCommand):
                 if not cursor.fetchone()[0]:
                     raise CommandError("已有一个调度进程在运行")
             scheduler = BlockingScheduler(timezone=settings.TIME_ZONE)
-            scheduler.add_job(guarded(sweep), IntervalTrigger(seconds=10), coalesce=True, max_instances=1)
-            scheduler.add_job(
-                guarded(advance_all), IntervalTrigger(seconds=5), coalesce=True, max_instances=1
-            )
-            scheduler.add_job(
-                guarded(take_in_folder), IntervalTrigger(seconds=30), coalesce=True, max_instances=1
-            )
-            scheduler.add_job(
-                guarded(match_all), CronTrigger(hour=1, minute=30), coalesce=True, max_instances=1
-            )
+            for work, trigger in ROUNDS:
+                scheduler.add_job(guarded(work), trigger, coalesce=True, max_instances=1)
             try:
                 scheduler.start()
             except (KeyboardInterrupt, SystemExit):

@@ -73,6 +73,7 @@ def set_up(blanks_needed: int) -> Programme:
     province = _organisation(OrganisationKind.PROVINCE, *PROVINCE)
     programme = Programme(province, keystore().ensure_sm2("demo-province"))
     _sender_key(province, programme.province_key)
+    _user(programme, Role.CARD_SYSTEM, province, "省卡系统接口")
     _purchaser_people(programme, purchaser)
     for spec in SUPPLIERS:
         programme.contracts.append(_supplier(programme, spec, blanks_needed))
