@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin import display
 from django.http import HttpRequest
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
@@ -121,7 +122,7 @@ class WorkPlanAdmin(ScopedAdmin[WorkPlan]):
     @display(description=_("交付期限"))
     def due_on(self, row: WorkPlan) -> Any:
         """Show the batch's deadline."""
-        return row.batch.due_on
+        return date_format(row.batch.due_on)
 
     @verb(
         label=_("批准"),

@@ -19,10 +19,10 @@ from production.admin.references import acting, reference
 from production.choices import BatchStatus, Outcome, RunStatus
 from production.models import Batch, Card
 from production.selectors.batches import runs_of_pass
-from quality.admin.rates import HOLDS, RESULTS, rate_badge
+from quality.admin.rates import HOLDS, RESULTS, pass_rate, rate_badge
 from quality.choices import FoundAt
 from quality.models import Defect, DefectCode, Hold, Inspection
-from quality.selectors import DefectRate, defect_rate
+from quality.selectors import defect_rate
 from quality.services.defects import record_defect
 from quality.services.holds import place_hold
 from quality.services.inspection import inspect_batch
@@ -87,7 +87,7 @@ class InspectedBatchAdmin(BatchAdmin):
                 grouped(found.wrong_count),
                 grouped(found.bad_count),
                 grouped(found.unknown_count),
-                rate_badge(DefectRate(found.read_count, found.wrong_count, found.bad_count)),
+                rate_badge(pass_rate(found)),
                 badge(found.get_result_display(), RESULTS[found.result]),
             )
             for found in Inspection.objects.filter(batch=row).order_by("pass_number")

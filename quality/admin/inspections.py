@@ -15,10 +15,10 @@ from unfold.enums import ActionVariant
 
 from portal.adminkit import ScopedAdmin, VerbForm, exact_filter, register, status_column, verb
 from production.admin.references import acting, reference_column
-from quality.admin.rates import HOLDS, RESULTS, rate_badge
+from quality.admin.rates import HOLDS, RESULTS, pass_rate, rate_badge
 from quality.choices import HoldStatus
 from quality.models import Hold, Inspection
-from quality.selectors import DefectRate, defect_rate
+from quality.selectors import defect_rate
 from quality.services.holds import release_hold
 
 
@@ -54,7 +54,7 @@ class InspectionAdmin(ScopedAdmin[Inspection]):
     @display(description=_("本轮错坏卡率"))
     def pass_rate(self, row: Inspection) -> SafeString:
         """Show the rate of this pass."""
-        return rate_badge(DefectRate(row.read_count, row.wrong_count, row.bad_count))
+        return rate_badge(pass_rate(row))
 
     @display(description=_("批次错坏卡率（R-26）"))
     def batch_rate(self, row: Inspection) -> SafeString:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _t
 
 from portal.adminkit import badge
 from portal.adminkit.columns import Colour
-from quality.models import DEFECT_RATE_LIMIT
+from quality.models import DEFECT_RATE_LIMIT, Inspection
 from quality.selectors import DefectRate
 
 LIMIT_TEXT = f"{DEFECT_RATE_LIMIT * 100:.1f} %"
@@ -22,3 +22,9 @@ def rate_badge(rate: DefectRate) -> SafeString:
     verdict = _t("超过 %(limit)s") if rate.exceeded else _t("不超过 %(limit)s")
     text = f"{rate.text}　{verdict % {'limit': LIMIT_TEXT}}"
     return badge(text, "danger" if rate.exceeded else "success", "error" if rate.exceeded else "check_circle")
+
+
+def pass_rate(found: Inspection) -> DefectRate:
+    """Return a pass's rate over all cards made in it; what the line threw out was never read back."""
+    made = found.good_count + found.wrong_count + found.bad_count + found.unknown_count
+    return DefectRate(made, found.wrong_count, found.bad_count)
