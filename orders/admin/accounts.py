@@ -42,6 +42,7 @@ from portal.adminkit import (
 from portal.choices import OrganisationKind
 from portal.core.errors import InputRefusedError
 from portal.models import User
+from portal.texts import coded, told
 
 COLOURS = {
     "received": "info",
@@ -110,7 +111,7 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
     @display(description=gettext_lazy("拒收原因"))
     def refusal(self, row: AccountFile) -> str:
         """Say why the file was refused."""
-        return f"{row.refusal_text}（{row.refusal_code}）" if row.refusal_code else "-"
+        return coded(row.refusal_text, row.refusal_code) if row.refusal_code else "-"
 
     @display(description=gettext_lazy("行数 = 有效 + 问题"))
     def balance(self, row: AccountFile) -> str:
@@ -132,7 +133,7 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
                 found_one.row_number,
                 found_one.column,
                 account_problem_label(found_one.code),
-                found_one.expected,
+                told(found_one.expected),
             )
             for found_one in found[:SHOWN_PROBLEMS]
         ]

@@ -16,6 +16,7 @@ from orders.models import WorkCalendarDay
 from orders.services.calendar import edit_day
 from portal.adminkit import ScopedAdmin, VerbForm, badge, register, verb
 from portal.models import User
+from portal.texts import told
 
 WEEKDAYS = ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日")
 
@@ -64,7 +65,7 @@ class WorkCalendarAdmin(ScopedAdmin[WorkCalendarDay]):
     @display(description=gettext_lazy("星期"))
     def weekday(self, row: WorkCalendarDay) -> str:
         """Name the weekday."""
-        return WEEKDAYS[row.date.weekday()]
+        return told(WEEKDAYS[row.date.weekday()])
 
     @display(description=gettext_lazy("上班"))
     def kind(self, row: WorkCalendarDay) -> Any:

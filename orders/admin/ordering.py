@@ -25,6 +25,7 @@ from portal.adminkit import (
     ScopedAdmin,
     VerbForm,
     badge,
+    days_text,
     grouped,
     light_badge,
     organisation_filter,
@@ -227,10 +228,10 @@ class OrderAdmin(ScopedAdmin[Order]):
         if state.light == "done":
             return light_badge("done", row.get_status_display())
         if state.days_left < 0:
-            return light_badge(state.light, _("逾期 %(days)s 天") % {"days": -state.days_left})
+            return light_badge(state.light, days_text(state.days_left))
         if row.due_on < today():
             return light_badge(state.light, _("已逾期"))
-        return light_badge(state.light, _("%(days)s 天") % {"days": state.days_left})
+        return light_badge(state.light, days_text(state.days_left))
 
     @display(description=gettext_lazy("金额"))
     def total(self, row: Order) -> str:

@@ -38,6 +38,7 @@ from portal.adminkit import (
     written,
 )
 from portal.models import User
+from portal.texts import coded
 
 COLOURS = {
     "received": "info",
@@ -102,7 +103,7 @@ class PackageAdmin(ProgressAdmin[Package]):
     @display(description=gettext_lazy("拒收原因"))
     def refusal(self, row: Package) -> Any:
         """Say why the package was refused."""
-        return f"{row.refusal_text}（{row.refusal_code}）" if row.refusal_code else "-"
+        return coded(row.refusal_text, row.refusal_code) if row.refusal_code else "-"
 
     @display(description=gettext_lazy("校验进度"))
     def checked(self, row: Package) -> Any:

@@ -46,6 +46,7 @@ from portal.core.clock import format_day
 from portal.core.errors import PortalError
 from portal.core.keystore import KeyDestroyedError, KeyMissingError
 from portal.models import Organisation, User
+from portal.texts import coded, described, listed, told
 
 T = TypeVar("T")
 COLOURS = {
@@ -58,6 +59,11 @@ PUBLIC_FIELDS = frozenset(
     "AAE008 branch issue_kind card_kind AAC058 AAB301 AAC004 AAC005 issue_date expiry_date photo".split()
 )
 MAX_PHOTO_UPLOAD = 2 * 2**20
+
+
+def _finding(problem: Problem) -> str:
+    words = {"problem": problem_label(problem.code), "expected": told(problem.expected)}
+    return _("%(problem)s，应为：%(expected)s") % words
 
 
 class FindForm(VerbForm):
@@ -93,11 +99,11 @@ class CorrectionForm(VerbForm):
             box = forms.TextInput(attrs={"aria-invalid": "true"} if problem else {})
             self.fields[column.code] = forms.CharField(
                 widget=box,
-                label=f"{column.label}（{column.code}）",
+                label=coded(column.label, column.code),
                 required=False,
                 strip=False,
                 initial=self.opened.source.get(column.code, ""),
-                help_text=f"{problem_label(problem.code)}，应为：{problem.expected}" if problem else "",
+                help_text=_finding(problem) if problem else "",
             )
         self.fields["photo"] = forms.FileField(
             label=_("更换照片（JPEG）"),
@@ -115,7 +121,7 @@ class CorrectionForm(VerbForm):
                 return OpenedRow(open_source(record), open_problems(record))
             return open_for_correction(record, actor=cast("User", self.request.user))
         except PortalError as exc:
-            messages.error(self.request, f"{exc}（{exc.code}）")
+            messages.error(self.request, described(exc))
             return None
 
     def clean_photo(self) -> Any:
@@ -128,9 +134,9 @@ class CorrectionForm(VerbForm):
             return ""
         rows = [
             (
-                LABELS.get(found.field, found.field),
+                told(LABELS.get(found.field, found.field)),
                 problem_label(found.code),
-                found.expected,
+                told(found.expected),
                 found.got or "-",
             )
             for found in self.opened.problems
@@ -239,7 +245,7 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
     def waits_for(self, row: CardholderRecord) -> Any:
         """Say what is wrong or what the record waits for."""
         if row.status == RecordStatus.RETURNED:
-            return "、".join(problem_label(code) for code in row.problem_codes)
+            return listed(problem_label(code) for code in row.problem_codes)
         if row.status == RecordStatus.ACCEPTED:
             return badge(
                 row.get_unmatched_reason_display() if row.unmatched_reason else _("待匹配"), "warning"
@@ -254,9 +260,9 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
             return found
         lines = [
             (
-                LABELS.get(problem.field, problem.field),
+                told(LABELS.get(problem.field, problem.field)),
                 problem_label(problem.code),
-                problem.expected,
+                told(problem.expected),
                 (problem.got or "-") if problem.field in PUBLIC_FIELDS else _("补录时显示"),
             )
             for problem in found

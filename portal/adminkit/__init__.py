@@ -1,7 +1,7 @@
 """What every admin of the portal shares: scoped rows, read-only columns and verbs that call services."""
 
 from portal.adminkit.base import EditableAdmin, ScopedAdmin, register
-from portal.adminkit.columns import badge, bar, grouped, light_badge, link, status_column, table
+from portal.adminkit.columns import badge, bar, days_text, grouped, light_badge, link, status_column, table
 from portal.adminkit.downloads import attachment, safe_name, written
 from portal.adminkit.filters import exact_filter, organisation_filter
 from portal.adminkit.progress import ProgressAdmin
@@ -15,6 +15,7 @@ __all__ = [
     "attachment",
     "badge",
     "bar",
+    "days_text",
     "exact_filter",
     "grouped",
     "light_badge",

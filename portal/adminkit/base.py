@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.contrib import admin, messages
@@ -201,8 +202,9 @@ def _offered(action: UnfoldAction, row: models.Model) -> bool:
     return when is None or when(row)
 
 
+@cache
 def _plain(field: Any) -> Callable[[Any], str]:
-    """Return a column that names the related row without linking to it."""
+    """Return a column that names the related row without linking to it; always the same one for a field."""
 
     def column(row: Any) -> str:
         related = getattr(row, field.name)

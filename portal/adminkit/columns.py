@@ -13,6 +13,7 @@ from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 Colour = Literal["", "info", "success", "warning", "danger"]
 # Colour and icon of an order's light (R-10).
@@ -57,6 +58,13 @@ def light_badge(light: str, text: Any) -> SafeString:
     """Return a label in the colour of an order's light: green, amber, red or done (R-10)."""
     colour, icon = LIGHTS[light]
     return badge(text, colour, icon)
+
+
+def days_text(days: int) -> str:
+    """Say how many days are left until a deadline, or how many have passed since."""
+    if days < 0:
+        return ngettext("逾期 %(days)s 天", "逾期 %(days)s 天", -days) % {"days": -days}
+    return ngettext("%(days)s 天", "%(days)s 天", days) % {"days": days}
 
 
 def bar(part: Any, whole: Any, text: Any = "", colour: Colour = "") -> SafeString:

@@ -11,6 +11,8 @@ from typing import IO, BinaryIO, cast
 from django.http import FileResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
+from portal.texts import told
+
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _UNSAFE = re.compile(r"[^\w.()（）\-]+")
 NAME_LENGTH = 120
@@ -25,7 +27,9 @@ def safe_name(name: str) -> str:
 
 def attachment(content: IO[bytes], name: str, content_type: str = XLSX) -> FileResponse:
     """Return a streamed download that no cache keeps."""
-    response = FileResponse(content, as_attachment=True, filename=safe_name(name), content_type=content_type)
+    response = FileResponse(
+        content, as_attachment=True, filename=safe_name(told(name)), content_type=content_type
+    )
     response["Cache-Control"] = "no-store, private"
     return response
 
@@ -49,6 +53,6 @@ def streamed(blocks: Iterator[bytes], name: str, content_type: str = XLSX) -> St
     """
     first = next(blocks, b"")
     response = StreamingHttpResponse(chain([first], blocks), content_type=content_type)
-    response["Content-Disposition"] = content_disposition_header(True, safe_name(name))
+    response["Content-Disposition"] = content_disposition_header(True, safe_name(told(name)))
     response["Cache-Control"] = "no-store, private"
     return response

@@ -33,6 +33,7 @@ from unfold.widgets import (
 )
 
 from portal.core.errors import PermissionRefusedError, PortalError
+from portal.texts import described, told
 
 if TYPE_CHECKING:
     from portal.adminkit.base import ScopedAdmin
@@ -200,9 +201,9 @@ def _perform(
     try:
         result = perform(admin, request, row, cleaned)
     except PermissionRefusedError as exc:
-        raise PermissionDenied(exc.message) from exc
+        raise PermissionDenied(told(exc.message)) from exc
     except PortalError as exc:
-        messages.error(request, f"{exc}（{exc.code}）")
+        messages.error(request, described(exc))
         return None
     if isinstance(result, HttpResponseBase):
         return result

@@ -255,6 +255,9 @@ class TestMasterData:
         """R-19 and the saved mapping of account files."""
         profile = scene.banks[0].bank_profile
         change = page("orders.bankprofile", "change", profile.pk)
+        shown = text(bank_desk.get(change))
+        assert scene.banks[0].short_name in shown
+        assert page("portal.organisation", "change", scene.banks[0].pk) not in shown
         assert bank_desk.post(change, {"sort_order": "number", "carton_size": "100"}).status_code == 302
         profile.refresh_from_db()
         assert (profile.sort_order, profile.carton_size) == ("number", 100)
