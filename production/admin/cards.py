@@ -27,6 +27,7 @@ from portal.adminkit import (
 )
 from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
+from portal.texts import told
 from production.admin.batch_sections import RUN_COLOURS
 from production.admin.references import acting, reference, reference_column
 from production.choices import Outcome, RequestStatus
@@ -145,7 +146,7 @@ class CardAdmin(ScopedAdmin[Card]):
     @display(description=_("原因"))
     def reason_text(self, row: Card) -> str:
         """Show why a card is not good."""
-        return REASONS.get(row.reason, row.reason) or "-"
+        return told(REASONS.get(row.reason, row.reason)) or "-"
 
     @display(description=_("批次内序号"))
     def sequence(self, row: Card) -> int:

@@ -17,6 +17,7 @@ from production.services.receiving import CartonCount
 _PART = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 _SEPARATORS = re.compile(r"[\s,，、;；]+")
 MOST_POSITIONS = 2000
+CARTONS_AT_ONCE = 200  # three fields each stay below the server's limit of a form
 
 
 def parse_positions(text: str) -> list[int]:
@@ -33,13 +34,20 @@ def parse_positions(text: str) -> list[int]:
     return found
 
 
+def short_number(carton: Carton) -> str:
+    """Return what tells a carton from the others of its delivery: 001."""
+    return carton.number.rpartition("-")[2]
+
+
 class CartonsForm(VerbForm):
     """A row of fields for each carton without the bank's word; a row left empty is not confirmed now."""
 
     def prepare(self) -> None:
         """Make the fields of every open carton."""
         delivery: Any = self.row
-        self.cartons = list(delivery.cartons.filter(receipt__isnull=True).order_by("number"))
+        self.cartons = list(
+            delivery.cartons.filter(receipt__isnull=True).order_by("number")[:CARTONS_AT_ONCE]
+        )
         for carton in self.cartons:
             name = {"carton": carton.number}
             counted = forms.IntegerField(min_value=0, required=False, label=_t("%(carton)s 实点张数") % name)
@@ -60,7 +68,7 @@ class CartonsForm(VerbForm):
         headers = [_t("箱号"), _t("清单张数"), _t("实点张数"), _t("缺少或损坏的箱内位置"), _t("说明")]
         rows = [
             (
-                carton.number,
+                short_number(carton),
                 grouped(carton.card_count),
                 *(self._cell(key, carton) for key in ("counted", "missing", "note")),
             )

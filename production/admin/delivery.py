@@ -31,7 +31,7 @@ from portal.adminkit.columns import Colour
 from portal.adminkit.downloads import streamed
 from portal.choices import OrganisationKind, TaskStatus
 from production.admin.batch_sections import DELIVERY_COLOURS
-from production.admin.carton_form import CartonsForm
+from production.admin.carton_form import CartonsForm, short_number
 from production.admin.references import acting, reference, reference_column
 from production.choices import DeliveryStatus
 from production.models import Carton, Delivery, Receipt
@@ -92,10 +92,17 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
     fieldsets = (
         (
             None,
-            {"fields": ("number", "batch_text", "bank", "delivery_point", "address", "card_count", "state")},
+            {
+                "fields": (
+                    ("number", "state"),
+                    ("batch_text", "card_count"),
+                    ("bank", "delivery_point"),
+                    "address",
+                )
+            },
         ),
         (_("点收"), {"fields": ("carton_table",)}),
-        (_("经过"), {"fields": ("dispatched_at", "signed_at", "signed_by", "digest_text")}),
+        (_("经过"), {"fields": (("dispatched_at", "signed_at"), "signed_by", "digest_text")}),
     )
     actions_detail = ("download", "confirm", "sign")
     state = status_column(DELIVERY_COLOURS)
@@ -192,7 +199,7 @@ def _carton_row(carton: Carton) -> tuple[Any, ...]:
     receipt: Receipt | None = getattr(carton, "receipt", None)
     if receipt is None:
         return (
-            reference(carton),
+            reference(carton, short_number(carton)),
             grouped(carton.card_count),
             "-",
             badge(_t("待点收"), "warning"),
@@ -201,7 +208,7 @@ def _carton_row(carton: Carton) -> tuple[Any, ...]:
             "-",
         )
     return (
-        reference(carton),
+        reference(carton, short_number(carton)),
         grouped(carton.card_count),
         grouped(receipt.counted),
         badge(receipt.get_result_display(), RECEIPTS[receipt.result]),
