@@ -1,8 +1,10 @@
-"""Chinese names of the codes of row findings, for lists and counts by code."""
+"""Names of the codes of row findings, for lists and counts by code."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from portal.texts import told
 
 PROBLEM_LABELS: Final = {
     "already_in_production": "人员已有在制记录",
@@ -58,8 +60,8 @@ PROBLEM_LABELS: Final = {
 
 
 def problem_label(code: str) -> str:
-    """Return a code's Chinese name, the code itself where it has none."""
-    return PROBLEM_LABELS.get(code, code)
+    """Return a code's name in the reader's language, the code itself where it has none."""
+    return told(PROBLEM_LABELS.get(code, code))
 
 
 ACCOUNT_LABELS: Final = {
@@ -86,5 +88,5 @@ ACCOUNT_LABELS: Final = {
 
 
 def account_problem_label(code: str) -> str:
-    """Return the Chinese name of a finding in an account file."""
-    return ACCOUNT_LABELS.get(code, "整行无法读取" if code.startswith("row_") else code)
+    """Return the name of a finding in an account file in the reader's language."""
+    return told(ACCOUNT_LABELS.get(code, "整行无法读取" if code.startswith("row_") else code))

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from portal.core.crypto import sm3
 from portal.models import AuditEntry, User
+from portal.texts import in_chinese
 
 CHAIN_LOCK = 0x415544  # "AUD"
 GENESIS = bytes(32)
@@ -118,13 +119,19 @@ def _entry(event: Event, position: int, previous: bytes) -> AuditEntry:
         action=event.action,
         object_type=subject._meta.label_lower if subject else "",
         object_id=str(subject.pk) if subject else "",
-        object_label=plain(str(subject))[:200] if subject else "",
+        object_label=_label(subject),
         details=event.details,
         result=event.result,
         previous_digest=previous,
     )
     entry.digest = sm3(previous + canonical(entry))
     return entry
+
+
+def _label(subject: models.Model | None) -> str:
+    """Name a row in Chinese, whatever the language of who changed it: the audit is read for years."""
+    with in_chinese():
+        return plain(str(subject))[:200] if subject else ""
 
 
 def canonical(entry: AuditEntry) -> bytes:

@@ -30,13 +30,13 @@ HEADER: Final = "# English for the card portal; the texts themselves are Chinese
 
 # Never shown by the portal: what commands and programs print, samples, date formats, the virtual card.
 UNSEEN: Final = frozenset(
-    "portal/formats portal/management portal/samples portal/embedded.py portal/keeper.py portal/supervisor.py"
-    " orders/management stations/management stations/virtual stations/agent/options.py"
+    "portal/formats portal/samples portal/embedded.py portal/keeper.py portal/supervisor.py stations/virtual"
+    " stations/agent/options.py"
     " stations/agent/__main__.py portal/catalogue.py".split()
 )
 # Only their refusals are shown: the rest is Chinese input that they read or documents that they write.
 REFUSALS_ONLY: Final = frozenset(
-    "portal/core/money.py portal/core/clock.py portal/core/periods.py portal/core/sheets_write.py"
+    "portal/core/money.py portal/core/periods.py portal/core/sheets_write.py"
     " production/delivery_list.py production/jobs_delivery.py production/services/returns.py"
     " production/personalization billing/services/statements.py billing/api/views.py".split()
 )
@@ -134,7 +134,7 @@ def _sources(pattern: str) -> Iterator[Path]:
     for package in PACKAGES:
         for path in (ROOT / package).rglob(pattern):
             place = path.relative_to(ROOT).as_posix()
-            if "migrations" not in path.parts and not _within(place, UNSEEN):
+            if not {"migrations", "management"} & set(path.parts) and not _within(place, UNSEEN):
                 yield path
 
 

@@ -22,9 +22,10 @@ from django.utils.translation import gettext as _
 
 from orders.models import Order
 from orders.selectors.orders import FINISHED, Progress, progress
-from portal.adminkit import badge, grouped, light_badge, link, table
+from portal.adminkit import badge, days_text, grouped, light_badge, link, table
 from portal.dashboard_cards import CARDS, Card
 from portal.models import User
+from portal.texts import listed, told
 
 MOST_COUNTED = 1000
 DEADLINES_SHOWN = 12
@@ -132,7 +133,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             if admin.site.is_registered(apps.get_model(label)) and _may_see(request, label)
         ]
         if items:
-            groups.append({"title": title, "separator": True, "collapsible": False, "items": items})
+            groups.append({"title": told(title), "separator": True, "collapsible": False, "items": items})
     return groups
 
 
@@ -163,9 +164,9 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def role_names(user: User) -> str:
-    """Return the Chinese names of a user's roles."""
+    """Return the names of a user's roles."""
     names = dict(cast("Any", User._meta.get_field("roles")).base_field.choices)
-    return "、".join(str(names.get(role, role)) for role in user.roles)
+    return listed(names.get(role, role) for role in user.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,6 @@ def deadlines(user: User) -> Any:
 
 
 def _deadline(order: Order, state: Progress) -> tuple[Any, ...]:
-    left = _("逾期 %(days)s 天") if state.days_left < 0 else _("%(days)s 天")
     return (
         link(reverse("admin:orders_order_change", args=[order.pk]), order.number),
         order.bank,
@@ -232,5 +232,5 @@ def _deadline(order: Order, state: Progress) -> tuple[Any, ...]:
         grouped(order.quantity),
         badge(order.get_status_display()),
         date_format(order.due_on),
-        light_badge(state.light, left % {"days": abs(state.days_left)}),
+        light_badge(state.light, days_text(state.days_left)),
     )

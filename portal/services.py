@@ -21,6 +21,7 @@ from portal.core.crypto import sm3
 from portal.core.errors import InputRefusedError, PermissionRefusedError
 from portal.models import ApiToken, AuditEntry, Organisation, Task, User
 from portal.roles import require
+from portal.texts import told
 from portal.workflow import locked
 
 M = TypeVar("M", bound=models.Model)
@@ -273,7 +274,7 @@ def export_audit(*, actor: User) -> Iterator[tuple[str, ...]]:
 
 
 def _audit_rows(last: int) -> Iterator[tuple[str, ...]]:
-    yield AUDIT_COLUMNS
+    yield tuple(map(told, AUDIT_COLUMNS))
     for entry in AuditEntry.objects.filter(position__lte=last).order_by("position").iterator(chunk_size=2000):
         yield tuple(
             _harmless(text)

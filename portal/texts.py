@@ -8,7 +8,8 @@ catalogue: 不超过 40960 字节 is the phrase 不超过 {0} 字节. Chinese re
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from django.conf import settings
 from django.utils.translation import get_language, gettext, override, to_locale
 
 from portal.core.errors import PortalError
+from portal.core.sheets_write import Column
 
 PLACE = re.compile(r"\\\{\d+\\\}")
 # Values are shown, not read: a longer text is no phrase of ours.
@@ -27,21 +29,29 @@ LONGEST = 1000
 def told(text: Any) -> str:
     """Return a Chinese text of ours in the reader's language, unchanged where the catalogue knows none."""
     said = str(text)
-    language = get_language() or settings.LANGUAGE_CODE
-    if not said or language.startswith("zh") or len(said) > LONGEST:
+    if not said or _is_chinese() or len(said) > LONGEST:
         return said
-    return _listed(said, language)
+    return _refusal(said, get_language() or "")
 
 
 def described(exc: PortalError) -> str:
     """Return a refusal for people: message, where, expected and got, and its code."""
-    refusal = told(exc)
-    return gettext("%(refusal)s（%(code)s）") % {"refusal": refusal, "code": exc.code}
+    return coded(exc, exc.code)
 
 
-def told_all(texts: Sequence[str]) -> list[str]:
-    """Return each text in the reader's language."""
-    return [told(text) for text in texts]
+def coded(text: Any, code: str) -> str:
+    """Return a refusal's text in the reader's language with its code, for those who ask the operators."""
+    return gettext("%(refusal)s（%(code)s）") % {"refusal": told(text), "code": code}
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Return names one after the other as the reader's language sets them apart."""
+    return ("、" if _is_chinese() else ", ").join(map(str, names))
+
+
+def told_columns(columns: Iterable[Column]) -> list[Column]:
+    """Return the columns of a list for people with their labels in the reader's language."""
+    return [replace(column, label=told(column.label)) for column in columns]
 
 
 def in_chinese() -> override:
@@ -49,7 +59,11 @@ def in_chinese() -> override:
     return override(settings.LANGUAGE_CODE)
 
 
-def _listed(text: str, language: str) -> str:
+def _is_chinese() -> bool:
+    return (get_language() or settings.LANGUAGE_CODE).startswith("zh")
+
+
+def _refusal(text: str, language: str) -> str:
     """Translate the parts of a refusal, which stand between semicolons; a message may hold one itself."""
     parts = text.split("；")
     told_parts = []

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -42,9 +43,9 @@ from portal.adminkit import (
     written,
 )
 from portal.choices import OrganisationKind
-from portal.core.clock import format_day
 from portal.core.errors import PortalError
 from portal.core.keystore import KeyDestroyedError, KeyMissingError
+from portal.core.problems import Problem
 from portal.models import Organisation, User
 from portal.texts import coded, described, listed, told
 
@@ -370,13 +371,13 @@ def _personal(personal: PersonalPart | None) -> list[tuple[Any, Any]]:
         return []
     kind = DOCUMENT_TYPES.get(personal.document_type)
     return [
-        (_("性别"), SEXES.get(personal.sex, personal.sex)),
+        (_("性别"), told(SEXES.get(personal.sex, personal.sex))),
         (_("民族"), ETHNICITIES.get(personal.ethnicity, personal.ethnicity) or "-"),
-        (_("出生日期"), format_day(personal.birth_on)),
-        (_("证件类型"), kind.label if kind else personal.document_type),
+        (_("出生日期"), date_format(personal.birth_on)),
+        (_("证件类型"), told(kind.label) if kind else personal.document_type),
         (_("行政区划代码"), personal.area),
         (_("单位名称"), personal.employer_name or "-"),
         (_("社会保障卡号"), personal.card_number),
-        (_("发卡日期"), format_day(personal.issue_on)),
-        (_("卡有效期"), format_day(personal.expires_on)),
+        (_("发卡日期"), date_format(personal.issue_on)),
+        (_("卡有效期"), date_format(personal.expires_on)),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -32,7 +33,7 @@ class PackageDetailSerializer(PackageSerializer):
     """A package with how far its check is and what was found."""
 
     checked_count = serializers.SerializerMethodField()
-    problems = serializers.SerializerMethodField(help_text="问题代码 → 退回记录数")
+    problems = serializers.SerializerMethodField(help_text=_("问题代码 → 退回记录数"))
 
     class Meta(PackageSerializer.Meta):
         fields = [*PackageSerializer.Meta.fields, "checked_count", "problems"]
@@ -55,7 +56,7 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     supplier = serializers.CharField(source="contract.supplier.code", read_only=True)
     contract = serializers.CharField(source="contract.number", read_only=True)
     lot = serializers.IntegerField(source="contract.lot", read_only=True)
-    days_left = serializers.SerializerMethodField(help_text="剩余工作日，逾期为负")
+    days_left = serializers.SerializerMethodField(help_text=_("剩余工作日，逾期为负"))
     light = serializers.SerializerMethodField()
 
     class Meta:
@@ -94,7 +95,7 @@ class AccountFileSerializer(serializers.ModelSerializer[AccountFile]):
 class AccountFileDetailSerializer(AccountFileSerializer):
     """An account file with its findings counted by code."""
 
-    problems = serializers.SerializerMethodField(help_text="问题代码 → 条数")
+    problems = serializers.SerializerMethodField(help_text=_("问题代码 → 条数"))
 
     class Meta(AccountFileSerializer.Meta):
         fields = [*AccountFileSerializer.Meta.fields, "problems"]

@@ -34,6 +34,7 @@ from portal.models import Organisation, Task, User
 from portal.queue import schedule
 from portal.removal import remove_after_commit
 from portal.roles import require
+from portal.texts import told, told_columns
 from portal.workflow import check_move, locked, move
 
 CHECK_FILE: Final = "orders.jobs_accounts.check_account_file"
@@ -209,11 +210,11 @@ def problem_workbook(account_file: AccountFile, target: Path | BinaryIO, *, acto
         report = account_report(fresh)
         count = write_list(
             target,
-            title=f"{fresh.bank.name} 账号文件问题清单",
-            columns=PROBLEM_COLUMNS,
+            title=told(f"{fresh.bank.name} 账号文件问题清单"),
+            columns=told_columns(PROBLEM_COLUMNS),
             rows=(_problem_row(problem) for problem in report.problems),
             header_lines=_problem_head(fresh, len(report.problems), actor),
-            sheet_name="问题",
+            sheet_name=told("问题"),
         )
         work.record("account_file.problems_exported", fresh, rows=count)
     return count
@@ -224,12 +225,12 @@ def _problem_head(account_file: AccountFile, listed: int, actor: User) -> list[s
         f"共 {account_file.row_count or 0} 行，有效 {account_file.good_count or 0} 行，"
         f"问题 {account_file.refused_count or 0} 行；列出问题 {listed} 条"
     )
-    return [f"文件：{account_file.file_name}　导出人：{actor}", counted]
+    return [told(f"文件：{account_file.file_name}　导出人：{actor}"), told(counted)]
 
 
 def _problem_row(problem: AccountProblem) -> list[str]:
     label = account_problem_label(problem.code)
-    return [str(problem.row_number), problem.column, label, problem.expected, problem.got, problem.code]
+    return [str(problem.row_number), problem.column, label, told(problem.expected), problem.got, problem.code]
 
 
 def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFile:

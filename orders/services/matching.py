@@ -27,6 +27,7 @@ from portal.files import cipher
 from portal.models import Organisation, Task, User
 from portal.queue import schedule
 from portal.roles import require
+from portal.texts import told, told_columns
 
 MATCH_BANK: Final = "orders.jobs_accounts.match_bank"
 CHUNK: Final = 1000
@@ -190,11 +191,11 @@ def unmatched_report(bank: Organisation, target: Path | BinaryIO, *, actor: User
     with unit_of_work(actor) as work:
         count = write_list(
             target,
-            title=f"{bank.name} 未匹配账号人员清单",
-            columns=REPORT_COLUMNS,
+            title=told(f"{bank.name} 未匹配账号人员清单"),
+            columns=told_columns(REPORT_COLUMNS),
             rows=_report_rows(bank),
-            header_lines=[f"生成时间：{format_moment(now)}　生成人：{actor}"],
-            sheet_name="未匹配",
+            header_lines=[told(f"生成时间：{format_moment(now)}　生成人：{actor}")],
+            sheet_name=told("未匹配"),
         )
         work.record("unmatched.exported", bank, rows=count)
     return count
@@ -213,5 +214,5 @@ def _report_rows(bank: Organisation) -> Iterator[list[str]]:
             str(IssueKind(record.issue_kind).label),
             str(CardKind(record.card_kind).label),
             record.delivery_point.name if record.delivery_point else "",
-            str(reason.label) if reason else "尚未匹配",
+            str(reason.label) if reason else told("尚未匹配"),
         ]

@@ -48,6 +48,7 @@ from portal.core.errors import TransitionRefusedError
 from portal.core.sheets_write import Column, write_list
 from portal.models import User
 from portal.roles import require
+from portal.texts import told, told_columns
 from portal.workflow import locked, move
 
 _RETURN_COLUMNS = (
@@ -180,11 +181,11 @@ def return_list(package: Package, target: Path | BinaryIO, *, actor: User) -> in
         )
         lines = write_list(
             target,
-            title=f"制卡数据包 {package.number} 退回清单",
-            columns=_RETURN_COLUMNS,
+            title=told(f"制卡数据包 {package.number} 退回清单"),
+            columns=told_columns(_RETURN_COLUMNS),
             rows=_return_rows(records.iterator(chunk_size=1000)),
-            header_lines=[f"导出人：{actor}　导出时间：{clock.format_moment(clock.now())}"],
-            sheet_name="退回清单",
+            header_lines=[told(f"导出人：{actor}　导出时间：{clock.format_moment(clock.now())}")],
+            sheet_name=told("退回清单"),
         )
         work.record("package.returns_exported", package, records=records.count(), lines=lines)
     return lines
@@ -194,8 +195,8 @@ def _return_rows(records: Iterator[CardholderRecord]) -> Iterator[list[str | int
     for record in records:
         who = (str(record.row_number), masked_number(record), masked_name(record))
         for problem in open_problems(record):
-            field = LABELS.get(problem.field, problem.field)
-            yield [*who, field, problem.field, problem.code, problem.expected, problem.got]
+            field = told(LABELS.get(problem.field, problem.field))
+            yield [*who, field, problem.field, problem.code, told(problem.expected), problem.got]
 
 
 def _reason(reason: str) -> str:

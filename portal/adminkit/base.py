@@ -23,6 +23,7 @@ from portal.core.errors import PermissionRefusedError, PortalError
 from portal.models import User
 from portal.roles import PERMISSIONS
 from portal.services import save_row
+from portal.texts import described, told
 
 M = TypeVar("M", bound=models.Model)
 EXACT_COUNT_LIMIT = 10_000
@@ -239,9 +240,9 @@ class EditableAdmin(ScopedAdmin[M]):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except PermissionRefusedError as exc:
-            raise PermissionDenied(exc.message) from exc
+            raise PermissionDenied(told(exc.message)) from exc
         except PortalError as exc:
-            messages.error(request, f"{exc}（{exc.code}）")
+            messages.error(request, described(exc))
             return redirect(request.get_full_path())
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:

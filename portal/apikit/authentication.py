@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
@@ -24,10 +25,10 @@ class TokenAuthentication(BaseAuthentication):
         if not words or words[0].lower() != b"bearer":
             return None
         if len(words) != 2:
-            raise exceptions.AuthenticationFailed("Authorization 应为 Bearer <令牌>")
+            raise exceptions.AuthenticationFailed(_("Authorization 应为 Bearer <令牌>"))
         token = _valid_token(words[1])
         if token is None:
-            raise exceptions.AuthenticationFailed("令牌无效、已撤销或已过期")
+            raise exceptions.AuthenticationFailed(_("令牌无效、已撤销或已过期"))
         _note_use(token)
         return token.user, token
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from portal.core.errors import ConflictError, PermissionRefusedError, PortalError, TransitionRefusedError
+from portal.texts import told
 
 CONTENT_TYPE = "application/problem+json"
 API = "/api/"
@@ -43,10 +44,10 @@ def problem_details(exc: Exception, context: dict[str, Any]) -> Response | None:
 def refusal(error: PortalError) -> Response:
     """Answer a service's refusal: code for programs; message, where, expected and got for people."""
     number = status_of(error)
-    told = {"where": error.where, "expected": error.expected, "got": error.got}
-    body = {"status": number, "code": error.code, "title": error.message}
+    more = {"where": error.where, "expected": error.expected, "got": error.got}
+    body = {"status": number, "code": error.code, "title": told(error.message)}
     return Response(
-        body | {name: value for name, value in told.items() if value},
+        body | {name: told(value) for name, value in more.items() if value},
         status=number,
         content_type=CONTENT_TYPE,
     )
@@ -55,14 +56,14 @@ def refusal(error: PortalError) -> Response:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer an address that does not exist (handler404)."""
     if request.path.startswith(API):
-        return _plain(404, "not_found", "没有这个地址")
+        return _plain(404, "not_found", told("没有这个地址"))
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """Answer an unexpected error without a word about its cause (handler500)."""
     if request.path.startswith(API):
-        return _plain(500, "server_error", "服务器内部错误，已记录")
+        return _plain(500, "server_error", told("服务器内部错误，已记录"))
     return defaults.server_error(request)
 
 
@@ -77,16 +78,16 @@ def _body(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, exceptions.ValidationError):
         return {
             "code": "invalid",
-            "title": "请求内容不符合要求",
+            "title": told("请求内容不符合要求"),
             "errors": list(_fields(exc.get_full_details())),
         }
     if isinstance(exc, exceptions.APIException):
         codes = exc.get_codes()
         return {"code": codes if isinstance(codes, str) else "invalid", "title": str(exc.detail)}
     if isinstance(exc, Http404):
-        return {"code": "not_found", "title": "没有找到"}
+        return {"code": "not_found", "title": told("没有找到")}
     assert isinstance(exc, PermissionDenied), "exception_handler answers no other exception"
-    return {"code": "permission_denied", "title": "没有权限"}
+    return {"code": "permission_denied", "title": told("没有权限")}
 
 
 def _fields(details: Any, where: str = "") -> Iterator[dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 from portal.apikit.problems import CONTENT_TYPE
+from portal.texts import told
 
 _PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -44,9 +45,11 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 def describe_problems(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
     """Add to every operation that errors come as problem details."""
-    result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+    result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM | {
+        "description": told(_PROBLEM["description"])
+    }
     answer = {
-        "description": "拒绝或错误",
+        "description": told("拒绝或错误"),
         "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for operations in result["paths"].values():

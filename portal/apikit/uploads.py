@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO, cast
 
 from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.throttling import UserRateThrottle
@@ -23,7 +24,7 @@ class RequestTooLargeError(InputRefusedError):
 class UploadSerializer(serializers.Serializer[Any]):
     """The one field of an upload."""
 
-    file = serializers.FileField(help_text="要上传的文件")
+    file = serializers.FileField(help_text=_("要上传的文件"))
 
 
 class UploadThrottle(UserRateThrottle):

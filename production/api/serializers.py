@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -113,7 +114,7 @@ class CertificateSerializer(serializers.ModelSerializer[DestructionCertificate])
 
     batch = serializers.CharField(source="batch.number", read_only=True)
     content = serializers.DictField(read_only=True)
-    signature = Hex(help_text="对规范化内容（键排序、无空白的 UTF-8 JSON）的 SM2 签名，DER，十六进制")
+    signature = Hex(help_text=_("对规范化内容（键排序、无空白的 UTF-8 JSON）的 SM2 签名，DER，十六进制"))
 
     class Meta:
         model = DestructionCertificate

@@ -32,7 +32,7 @@ class RosterMember(ScopedModel):
     is_active = models.BooleanField(_("在岗"), default=True)
 
     class Meta:
-        verbose_name = _("人员")
+        verbose_name = pgettext_lazy("one", "人员")
         verbose_name_plural = pgettext_lazy("plural", "人员名册")
         ordering = ["contract", "name"]
         constraints = [models.UniqueConstraint(name="roster_member_once", fields=["contract", "name"])]

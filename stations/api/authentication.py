@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from portal.texts import told
 from stations.models import Station
 from stations.services.registry import calling_station
 
@@ -30,7 +31,7 @@ class StationAuthentication(BaseAuthentication):
         code, colon, credential = given.strip().partition(":")
         station = calling_station(code, credential) if colon and "\0" not in code else None
         if station is None:
-            raise exceptions.AuthenticationFailed("制卡点代码或凭证不对，或制卡点已停用")
+            raise exceptions.AuthenticationFailed(told("制卡点代码或凭证不对，或制卡点已停用"))
         return AnonymousUser(), station
 
     def authenticate_header(self, request: Request) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from portal.texts import told
 from stations.models import SelfTest, Station
 from stations.services.registry import is_online
 
@@ -74,5 +75,5 @@ class ResultSerializer(serializers.Serializer[Any]):
         """Refuse a result that says both or neither."""
         is_timed, is_named = attrs["read_milliseconds"] is not None, bool(attrs["error_code"])
         if (is_timed, is_named) != (attrs["passed"], not attrs["passed"]):
-            raise serializers.ValidationError("通过须有耗时且无错误代码，未通过须有错误代码且无耗时")
+            raise serializers.ValidationError(told("通过须有耗时且无错误代码，未通过须有错误代码且无耗时"))
         return attrs
