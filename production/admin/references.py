@@ -64,8 +64,7 @@ class PageFacts:
     """A list that reads facts about the page's rows together, in a constant number of queries."""
 
     def learn(self, rows: list[Any]) -> None:
-        """Put on each row of a page what its columns show."""
-        raise NotImplementedError
+        """Put on each row of a page what its columns show; a list without such columns learns nothing."""
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Read the page's facts once."""

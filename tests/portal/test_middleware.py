@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import RequestFactory
 
@@ -19,7 +21,9 @@ from portal.middleware import address_of
         (1, "", "203.0.113.1"),
     ],
 )
-def test_address_is_read_past_our_own_proxies_only(settings, proxies, forwarded, expected):
+def test_address_is_read_past_our_own_proxies_only(
+    settings: Any, proxies: int, forwarded: str, expected: str
+) -> None:
     settings.TRUSTED_PROXIES = proxies
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
     request = RequestFactory().get("/", REMOTE_ADDR="203.0.113.1", **headers)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import InMemoryUploadedFile, SimpleUploadedFile
 from django.test import RequestFactory
 
+Upload = Callable[[bytes], Any]
 SMALL, LARGE = b"x" * 1000, bytes(range(256)) * 12_000
 
 
 @pytest.fixture
-def uploaded():
-    requests = []
+def uploaded() -> Iterator[Upload]:
+    requests: list[Any] = []
 
-    def post(content: bytes):
+    def post(content: bytes) -> Any:
         requests.append(
             RequestFactory().post("/", {"file": SimpleUploadedFile("a.csv", content, "text/csv")})
         )
@@ -26,11 +29,11 @@ def uploaded():
         request.close()
 
 
-def test_small_upload_stays_in_memory(uploaded):
+def test_small_upload_stays_in_memory(uploaded: Upload) -> None:
     assert isinstance(uploaded(SMALL), InMemoryUploadedFile)
 
 
-def test_large_upload_is_whole_and_has_no_path(uploaded):
+def test_large_upload_is_whole_and_has_no_path(uploaded: Upload) -> None:
     found = uploaded(LARGE)
     assert (found.name, found.size, found.content_type) == ("a.csv", len(LARGE), "text/csv")
     assert found.read() == LARGE
@@ -39,5 +42,5 @@ def test_large_upload_is_whole_and_has_no_path(uploaded):
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE])
-def test_chunks_give_the_same_bytes(uploaded, content):
+def test_chunks_give_the_same_bytes(uploaded: Upload, content: bytes) -> None:
     assert b"".join(uploaded(content).chunks()) == content
