@@ -87,6 +87,7 @@ def test_a_package_is_uploaded_its_problems_seen_and_a_row_corrected(
     page.goto(f"/admin/orders/cardholderrecord/{record.pk}/change/")
     page.get_by_role("link", name="补录").click()
     wrong = page.locator("[aria-invalid=true]")
+    wrong.first.wait_for()
     assert wrong.count() == 1
     wrong.fill({"1": "2", "2": "1"}[open_source(record)["AAC004"]])
     page.get_by_label("补录依据").fill("来电更正")
