@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from django.db.models import F
 from django.utils import timezone
 
 from orders.choices import PackageStatus, RecordStatus
@@ -30,7 +31,7 @@ from orders.personal import (
     read_photo_of,
 )
 from orders.services.drafts import Draft, insert_accepted, load_rules, open_problem, places_of
-from orders.services.intake import count_records, hold_open_records
+from orders.services.intake import hold_open_records
 from orders.services.packages import undone_on_error
 from orders.services.refusals import (
     AlreadyInProductionError,
@@ -163,8 +164,11 @@ def _insert(draft: Draft, package: Package) -> CardholderRecord:
 
 
 def _recount(package: Package) -> None:
-    accepted, returned = count_records(package)
-    Package.objects.filter(pk=package.pk).update(accepted_count=accepted, returned_count=returned)
+    # Accepted rows may be destroyed already with their batches: they are what is not returned of the whole.
+    returned = package.records.filter(status=RecordStatus.RETURNED).count()
+    Package.objects.filter(pk=package.pk).update(
+        accepted_count=F("record_count") - returned, returned_count=returned
+    )
 
 
 def return_list(package: Package, target: Path | BinaryIO, *, actor: User) -> int:

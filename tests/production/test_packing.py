@@ -1,4 +1,4 @@
-"""Packing in the order the bank wants, and the delivery list as both spreadsheet readers see it (R-19, R-23)."""
+"""Packing in the order the bank wants, and the delivery list as two readers see it (R-19, R-23)."""
 
 from __future__ import annotations
 
