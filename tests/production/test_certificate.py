@@ -83,10 +83,10 @@ class TestSignature:
 class TestPdf:
     def test_it_says_what_was_destroyed_and_by_whom(self) -> None:
         """R-22: number, batch, counts, keys, signature and both names, in Chinese."""
-        text = pdf_text(CONTENT).replace("\n", "")
+        text = "".join(pdf_text(CONTENT).split())
         for wanted in (
-            "个人数据销毁证明", CONTENT["number"], CONTENT["order"], "工商银行", "2,000 条",
-            *CONTENT["keys"], "签收确认：bank", "销毁执行：clerk", "共 2 个", SIGNATURE.hex()[:40],
+            "个人数据销毁证明", CONTENT["number"], CONTENT["order"], "工商银行", "2,000条",
+            *CONTENT["keys"], "签收确认：bank", "销毁执行：clerk", "共2个", SIGNATURE.hex(),
         ):  # fmt: skip
             assert wanted in text, wanted
 
