@@ -23,7 +23,7 @@ class UnnamedFileUploadHandler(FileUploadHandler):
         """Write one chunk."""
         self._spool.write(raw_data)
 
-    def file_complete(self, file_size: int) -> UploadedFile:
+    def file_complete(self, file_size: int) -> UploadedFile[bytes]:
         """Hand the whole file over, at its beginning."""
         self._spool.seek(0)
         return UploadedFile(

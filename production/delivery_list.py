@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from django.utils import timezone
 
+from orders.choices import CardKind, IssueKind
 from orders.dictionary import CARD_KIND_LABELS, ISSUE_KIND_LABELS
 from orders.models import CardholderRecord
 from orders.personal import open_account, open_name, open_number, open_personal
@@ -65,7 +66,7 @@ def _row(place: int, card: Card) -> list[str]:
         open_account(record),
         record.employer_code,
         personal.employer_name,
-        CARD_KIND_LABELS[card.card_kind],
-        ISSUE_KIND_LABELS[card.issue_kind],
+        CARD_KIND_LABELS[CardKind(card.card_kind)],
+        ISSUE_KIND_LABELS[IssueKind(card.issue_kind)],
         card.card_identifier,
     ]
