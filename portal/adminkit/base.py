@@ -14,7 +14,7 @@ from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection, models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import UnfoldAction
@@ -108,6 +108,12 @@ class ScopedAdmin(UnfoldAdmin[M]):
         if hasattr(rows, "visible_to"):
             return cast("QuerySet[M]", rows.visible_to(cast("User", request.user)))
         return rows
+
+    def _get_obj_does_not_exist_redirect(
+        self, request: HttpRequest, opts: Any, object_id: str
+    ) -> HttpResponse:
+        """Answer 404 for a row that is not there or not the user's; Django would redirect with a message."""
+        raise Http404
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nothing is added but by a verb."""

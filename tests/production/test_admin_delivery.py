@@ -143,8 +143,8 @@ class TestOtherBanks:
         for (model, key), verb in product(rows, ("change", "download", "confirm", "sign", "progress")):
             if model != DELIVERY and verb != "change":
                 continue
-            # Django answers a missing row's own page with a way back; nobody changes rows there at all.
-            expected = (302, 403) if verb == "change" else (404, 404)
+            # Nobody changes rows on their own page at all.
+            expected = (404, 403) if verb == "change" else (404, 404)
             address = page(model, verb, key)
             found = (stranger.get(address).status_code, stranger.post(address).status_code)
             assert found == expected, address
