@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from django.utils import timezone
 
-from orders.choices import CardKind, IssueKind
-from orders.dictionary import CARD_KIND_LABELS, ISSUE_KIND_LABELS
+from orders.dictionary import CARD_KIND_LABELS, ISSUE_KIND_LABELS, CardKind, IssueKind
 from orders.models import CardholderRecord
 from orders.personal import open_account, open_name, open_number, open_personal
 from portal.core.sheets import Column
