@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections import Counter
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import pytest
-from django.db import connections
 
 from portal.audit import verify_chain
 from portal.choices import TaskStatus
-from portal.core.errors import PortalError
 from portal.models import AuditEntry, Task
 from portal.queue import run_task
 from production.choices import BatchStatus, Outcome, RunStatus
@@ -23,6 +15,7 @@ from production.models import Batch, Card, MachineFile, StockMovement
 from production.selectors.batches import line_report, machine_cards, outcome_counts
 from production.selectors.stock import balance, batch_blanks
 from production.services import planning, preparation, running, stock
+from tests.concurrency.rivals import at_once, killed_at
 from tests.production.world import World, build_world, run_queued, work_off
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,56 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def world(transactional_db: None, settings: Any) -> World:
     settings.LINE_WRONG_RATE, settings.LINE_BAD_RATE, settings.LINE_UNKNOWN_RATE = 0.0, 0.2, 0.1
     return build_world()
-
-
-def at_once(calls: list[Callable[[], object]]) -> Counter[str]:
-    """Make all calls at the same moment, each with its own connection; count results and error codes."""
-    gate, found, lock = threading.Barrier(len(calls)), Counter[str](), threading.Lock()
-
-    def run(call: Callable[[], object]) -> None:
-        try:
-            gate.wait()
-            outcome = str(bool(call()))
-        except PortalError as exc:
-            outcome = exc.code
-        finally:
-            connections.close_all()
-        with lock:
-            found[outcome] += 1
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
-
-
-def killed_at(point: str, call_number: int, work: Callable[[], object]) -> bool:
-    """Do the work in a process that is killed (signal 9) at the n-th call of a function; say if it was."""
-    connections.close_all()  # the child must not inherit a live connection
-    child = os.fork()
-    if child == 0:
-        try:
-            _arm(point, call_number)
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
-def _arm(point: str, call_number: int) -> None:
-    module_name, _, name = point.rpartition(".")
-    module = import_module(module_name)
-    original, calls = getattr(module, name), iter(range(1, 1_000_000))
-
-    def armed(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == call_number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs)
-
-    setattr(module, name, armed)
 
 
 class TestStock:
