@@ -194,11 +194,11 @@ async def announce(host: str, port: int, write: Callable[[str, str], None]) -> N
     """Say where the portal is as soon as it answers."""
     while True:
         with suppress(OSError):
-            _reader, writer = await asyncio.open_connection(host, port)
+            _reader, writer = await asyncio.open_connection(_near(host).strip("[]"), port)
             writer.close()
             break
         await asyncio.sleep(0.2)
-    write("server", f"门户已就绪：http://{host}:{port}/ （按 Ctrl-C 停止）")
+    write("server", f"门户已就绪：http://{_near(host)}:{port}/ （按 Ctrl-C 停止）")
 
 
 def port_is_free(host: str, port: int) -> bool:
@@ -260,6 +260,7 @@ def main(given: Sequence[str]) -> int:
         "DATABASE_URL": settings.DATABASE_URL,  # this process alone keeps the embedded servers
         "REDIS_URL": settings.REDIS_URL,
     }
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where it is missing
     credential = settings.VAR_DIR / "stations" / "demo-1.credential" if options.station else None
     code = prepare(environment, production=settings.PRODUCTION, credential=credential)
     if code == 0:

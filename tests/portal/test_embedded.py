@@ -78,7 +78,7 @@ def users(tmp_path: Path) -> Iterator[Users]:
     eventually(lambda: not found.servers())
 
 
-def eventually(check: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline

@@ -77,7 +77,7 @@ def start() -> Iterator[Start]:
         running.finish()
 
 
-def eventually(check: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline
@@ -98,8 +98,8 @@ def test_one_signal_ends_all_in_order(start: Start, number: signal.Signals) -> N
     children = running.numbers("one") + running.numbers("two")
     begun = time.monotonic()
     running.process.send_signal(number)
-    assert running.process.wait(10) == 0
-    assert time.monotonic() - begun < 3
+    assert running.process.wait(30) == 0
+    assert time.monotonic() - begun < supervisor.STOP_SECONDS, "nobody had to be ended by force"
     assert [child for child in children if alive(child)] == []
 
 
@@ -107,7 +107,7 @@ def test_a_child_deaf_to_the_signal_is_ended_by_force_in_time(start: Start) -> N
     running = start(stop_seconds=0.5, deaf=DEAF)
     eventually(lambda: len(running.numbers("deaf")) == 1)
     running.process.terminate()
-    assert running.process.wait(5) == 0
+    assert running.process.wait(30) == 0
     running.reader.join()
     assert not alive(running.numbers("deaf")[0])
     assert running.lines[-1].endswith("强制结束：deaf")
@@ -119,7 +119,7 @@ def test_a_second_signal_does_not_wait(start: Start) -> None:
     running.process.send_signal(signal.SIGINT)
     eventually(lambda: running.lines[-1].endswith("正在停止"))
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(5) == 0
+    assert running.process.wait(30) == 0
     assert not alive(running.numbers("deaf")[0])
 
 
@@ -128,7 +128,7 @@ def test_no_orphan_when_the_supervisor_is_killed(start: Start) -> None:
     eventually(lambda: bool(running.numbers("one") and running.numbers("two")))
     children = running.numbers("one") + running.numbers("two")
     running.process.kill()
-    eventually(lambda: not any(alive(child) for child in children), seconds=5)
+    eventually(lambda: not any(alive(child) for child in children))
 
 
 def test_a_crashed_child_starts_again_and_the_others_do_not_notice(start: Start) -> None:
