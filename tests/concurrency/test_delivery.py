@@ -153,9 +153,7 @@ class TestDestruction:
         assert Package.objects.get().status == PackageStatus.DESTROYED
         assert AuditEntry.objects.filter(action="package.destroyed").count() == 1
 
-    @pytest.mark.parametrize(
-        "point", ["portal.audit._append", "orders.services.destruction._close_package"]
-    )
+    @pytest.mark.parametrize("point", ["portal.audit._append", "orders.services.destruction._close_package"])
     def test_killed_before_the_commit_nothing_happened(self, world: World, bank: User, point: str) -> None:
         """R-22: all or nothing; done again it is done."""
         batch = returned(world, bank)
@@ -168,9 +166,7 @@ class TestDestruction:
         assert not keystore().exists(batch.key_id)
 
     @pytest.mark.parametrize("point", ["portal.removal._remove", "portal.core.keystore.shred"])
-    def test_killed_after_the_commit_the_sweeper_finishes(
-        self, world: World, bank: User, point: str
-    ) -> None:
+    def test_killed_after_the_commit_the_sweeper_finishes(self, world: World, bank: User, point: str) -> None:
         """R-22: rows are gone, keys and files follow; only then is it certified."""
         batch = returned(world, bank)
         lists = list(batch.deliveries.values_list("list_name", flat=True))

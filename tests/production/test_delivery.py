@@ -178,9 +178,7 @@ class TestCartons:
     ) -> None:
         carton = first(light_dispatched(counter.world, 8)).cartons.get()
         with refused(CountRefusedError) as caught:
-            confirm_carton(
-                carton, counted=counted, missing_positions=missing, note=note, actor=counter.clerk
-            )
+            confirm_carton(carton, counted=counted, missing_positions=missing, note=note, actor=counter.clerk)
         assert (caught.value.code, caught.value.expected) == ("count_refused", expected)
 
     def test_a_carton_is_counted_once(self, counter: Counter) -> None:

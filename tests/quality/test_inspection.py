@@ -332,4 +332,3 @@ class TestRefusals:
         entry = AuditEntry.objects.get(action="machinefile.inspected")
         assert {name: entry.details[name] for name in ("read", "wrong")} == {"read": 2, "wrong": 1}
         assert set(entry.details) <= {"read", "wrong", "before", "after"}
-
