@@ -31,6 +31,7 @@ from portal.adminkit import (
     status_column,
     verb,
 )
+from portal.adminkit.columns import told_column
 from portal.choices import OrganisationKind, Role, TaskStatus
 from portal.models import ApiToken, Organisation, Task, User
 from portal.services import (
@@ -303,11 +304,12 @@ class TaskAdmin(ScopedAdmin[Task]):
     list_select_related = ("requested_by",)
     actions_detail = ("retry",)
     fields = (
-        "handler", "subject", "part", "queue", "state", "attempts", "error_code", "error_text",
+        "handler", "subject", "part", "queue", "state", "attempts", "error_code", "error",
         "requested_by",
         "created_at", "enqueued_at", "started_at", "finished_at",
     )  # fmt: skip
     state = status_column({"queued": "info", "done": "success", "failed": "danger"})
+    error = told_column("error_text", gettext_lazy("错误"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         """Show suppliers only what their own people or the system started for nobody in particular."""

@@ -25,7 +25,7 @@ from django.utils.translation.template import templatize
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("portal", "orders", "production", "quality", "billing", "stations")
 ENGLISH: Final = ROOT / "locale" / "en" / "LC_MESSAGES" / "django.po"
-CHINESE: Final = re.compile("[\u3400-\u9fff]")
+CHINESE: Final = re.compile("[\u3400-\u9fff（]")  # characters, or the brackets written with them
 HEADER: Final = "# English for the card portal; the texts themselves are Chinese."
 
 # Never shown by the portal: what commands and programs print, samples, date formats, the virtual card.
@@ -78,7 +78,7 @@ def updated() -> Catalog:
     known, fresh = committed(), collected()
     for message in fresh:
         earlier = known.get(message.id, message.context) if message.id else None
-        if earlier is not None and type(earlier.string) is type(message.string):
+        if earlier is not None and earlier.id == message.id:
             message.string = earlier.string
     return fresh
 

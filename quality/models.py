@@ -13,6 +13,7 @@ from django.utils.translation import pgettext_lazy
 
 from portal.models import User
 from portal.scoping import ScopedModel
+from portal.texts import told
 from production.models import Batch, Card
 from quality.choices import DefectKind, FoundAt, HoldStatus, InspectionResult, Liability
 
@@ -34,7 +35,7 @@ class DefectCode(models.Model):
         ordering = ["kind", "code"]
 
     def __str__(self) -> str:
-        return self.name
+        return told(self.name)
 
 
 class Defect(ScopedModel):

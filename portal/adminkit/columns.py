@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from portal.texts import told
+
 Colour = Literal["", "info", "success", "warning", "danger"]
 # Colour and icon of an order's light (R-10).
 LIGHTS: Mapping[str, tuple[Colour, str]] = {
@@ -50,6 +52,17 @@ def status_column(
         return badge(text, colours.get(str(value), "")) if value else SafeString(empty)
 
     column.short_description = description or _("状态")  # type: ignore[attr-defined]
+    column.admin_order_field = field  # type: ignore[attr-defined]
+    return column
+
+
+def told_column(field: str, description: Any) -> Column:
+    """Return a column that shows a kept text of ours, such as a reason, in the reader's language."""
+
+    def column(admin: Any, row: models.Model) -> SafeString:
+        return format_html("{}", told(getattr(row, field)) or "-")
+
+    column.short_description = description  # type: ignore[attr-defined]
     column.admin_order_field = field  # type: ignore[attr-defined]
     return column
 

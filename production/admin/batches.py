@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, MultipleChoicesDropdownFilter
 
 from portal.adminkit import ProgressAdmin, exact_filter, organisation_filter, register
+from portal.adminkit.columns import told_column
 from portal.choices import OrganisationKind, TaskStatus
 from portal.models import Task
 from production.admin import batch_sections as sections
@@ -77,7 +78,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
                     ("kind", "quantity"),
                     ("pass_number", "made"),
                     ("sort_order", "carton_size"),
-                    "held_reason",
+                    "held_text",
                 )
             },
         ),
@@ -95,6 +96,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
     COUNTED_FIELDS: ClassVar[frozenset[str]] = frozenset({"made", "positions", "outcomes", "blanks"})
 
     order_link = reference_column("order", _("订单"))
+    held_text = told_column("held_reason", _("冻结原因"))
     plans = _section(sections.plans, _("工作日程"))
     blanks = _section(sections.blanks, _("白卡"))
     positions = _section(sections.positions, _("明细"))
@@ -133,7 +135,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Batch | None = None) -> Any:
         """Hide counts from those who are about to count blind (R-21), and the hold where there is none."""
-        hidden = set() if obj is None or obj.held_reason else {"held_reason"}
+        hidden = set() if obj is None or obj.held_reason else {"held_text"}
         if (
             obj is not None
             and obj.status == BatchStatus.INSPECTED

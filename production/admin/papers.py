@@ -15,6 +15,7 @@ from unfold.enums import ActionVariant
 
 from portal.adminkit import ScopedAdmin, attachment, badge, exact_filter, register, table, verb
 from portal.adminkit.downloads import streamed
+from portal.texts import told
 from production.admin.references import acting, reference_column
 from production.models import DestructionCertificate, ReturnFile
 from production.services.papers import (
@@ -94,12 +95,13 @@ class DestructionCertificateAdmin(ScopedAdmin[DestructionCertificate]):
     @display(description=_("证明内容"))
     def facts(self, row: DestructionCertificate) -> SafeString:
         """Show who destroyed what, when and how."""
-        return table(["", ""], [(label, row.content.get(key, "-")) for key, label in FACTS])
+        return table(["", ""], [(label, told(row.content.get(key, "-"))) for key, label in FACTS])
 
     @display(description=_("已销毁"))
     def destroyed(self, row: DestructionCertificate) -> SafeString:
         """Show what is gone."""
-        return table([_t("项目"), _t("数量或摘要")], [tuple(fact) for fact in row.content.get("facts", [])])
+        facts = [tuple(map(told, fact)) for fact in row.content.get("facts", [])]
+        return table([_t("项目"), _t("数量或摘要")], facts)
 
     @verb(
         label=_("下载 PDF"),

@@ -27,7 +27,7 @@ from portal.adminkit import (
     table,
     verb,
 )
-from portal.adminkit.columns import Colour
+from portal.adminkit.columns import Colour, told_column
 from portal.core.clock import today
 from production.admin.references import PageFacts, acting, listing, reference_column
 from production.choices import LocationKind, RequestStatus
@@ -162,10 +162,11 @@ class StockLotAdmin(PageFacts, ScopedAdmin[StockLot]):
 class StockLocationAdmin(PageFacts, ScopedAdmin[StockLocation]):
     """Locations with their balances."""
 
-    list_display = ("name", "contract", "kind", "balance")
+    list_display = ("label", "contract", "kind", "balance")
     list_select_related = ("contract",)
     list_filter = (("kind", ChoicesDropdownFilter),)
-    fields = ("name", "contract", "kind", "balance")
+    fields = ("label", "contract", "kind", "balance")
+    label = told_column("name", _("名称"))
 
     def learn(self, rows: list[Any]) -> None:
         """Sum the movements of the page's locations."""

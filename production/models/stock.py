@@ -13,6 +13,7 @@ from django.utils.translation import pgettext_lazy
 from orders.models import Contract
 from portal.models import User
 from portal.scoping import ScopedModel
+from portal.texts import told
 from production.choices import LocationKind, MovementKind, RequestStatus
 from production.models.batches import Batch
 
@@ -35,7 +36,7 @@ class StockLocation(ScopedModel):
         constraints = [models.UniqueConstraint(name="stock_location_kind", fields=["contract", "kind"])]
 
     def __str__(self) -> str:
-        return self.name
+        return told(self.name)
 
 
 class StockLot(ScopedModel):

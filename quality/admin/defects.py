@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from portal.adminkit import ScopedAdmin, exact_filter, register, status_column
-from portal.adminkit.columns import Colour
+from portal.adminkit.columns import Colour, told_column
+from portal.texts import listed
 from production.admin.references import reference_column
 from quality.models import Defect, DefectCode
 
@@ -22,9 +23,10 @@ LIABILITIES: Mapping[str, Colour] = {"supplier": "info", "source": "info"}
 class DefectCodeAdmin(ScopedAdmin[DefectCode]):
     """What can be wrong with a card."""
 
-    list_display = ("name", "code", "kind_badge", "liability_badge")
+    list_display = ("label", "code", "kind_badge", "liability_badge")
     list_filter = (("kind", ChoicesDropdownFilter), ("liability", ChoicesDropdownFilter))
-    fields = ("name", "code", "kind_badge", "liability_badge")
+    fields = ("label", "code", "kind_badge", "liability_badge")
+    label = told_column("name", _("名称"))
     kind_badge = status_column(KINDS, field="kind", description=_("类别"))
     liability_badge = status_column(LIABILITIES, field="liability", description=_("责任"))
 
@@ -63,9 +65,9 @@ class DefectAdmin(ScopedAdmin[Defect]):
     @display(description=_("缺陷"))
     def title(self, row: Defect) -> str:
         """Name the defect by its code."""
-        return row.code.name
+        return str(row.code)
 
     @display(description=_("不符数据项"))
     def tag_text(self, row: Defect) -> Any:
         """Name the data elements that differ; what they hold is told to nobody."""
-        return "、".join(row.tags) or "-"
+        return listed(row.tags) or "-"

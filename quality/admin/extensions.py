@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
 from portal.adminkit import VerbForm, badge, grouped, register, table, verb
+from portal.texts import told
 from production.admin import BatchAdmin, CardAdmin
 from production.admin.references import acting, reference
 from production.choices import BatchStatus, Outcome, RunStatus
@@ -110,7 +111,7 @@ class InspectedBatchAdmin(BatchAdmin):
         rows = [
             (
                 reference(found, f"#{found.pk}"),
-                found.reason,
+                told(found.reason),
                 badge(found.get_status_display(), HOLDS[found.status]),
                 found.measure or "-",
                 found.released_by or "-",

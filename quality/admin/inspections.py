@@ -14,6 +14,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
 from portal.adminkit import ScopedAdmin, VerbForm, exact_filter, register, status_column, verb
+from portal.adminkit.columns import told_column
 from production.admin.references import acting, reference_column
 from quality.admin.rates import HOLDS, RESULTS, pass_rate, rate_badge
 from quality.choices import HoldStatus
@@ -66,16 +67,17 @@ class InspectionAdmin(ScopedAdmin[Inspection]):
 class HoldAdmin(ScopedAdmin[Hold]):
     """Batches that must not ship."""
 
-    list_display = ("title", "batch_link", "reason", "state", "placed_by", "placed_at", "released_by")
+    list_display = ("title", "batch_link", "reason_text", "state", "placed_by", "placed_at", "released_by")
     list_display_links = ("title",)
     list_select_related = ("batch", "placed_by", "released_by")
     list_filter = (("status", ChoicesDropdownFilter), exact_filter("batch", _("批次号"), "batch__number"))
     fieldsets = (
-        (None, {"fields": ("batch_link", "reason", "rate", "state", "placed_by", "placed_at")}),
+        (None, {"fields": ("batch_link", "reason_text", "rate", "state", "placed_by", "placed_at")}),
         (_("解除"), {"fields": ("measure", "released_by", "released_at")}),
     )
     actions_detail = ("release",)
     state = status_column(HOLDS)
+    reason_text = told_column("reason", _("原因"))
     batch_link = reference_column("batch", _("批次"))
 
     @display(description=_("冻结"))

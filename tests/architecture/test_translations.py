@@ -1,0 +1,190 @@
+"""The interface is Chinese, and complete in English: no text is missing, stale, or shown untranslated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.db import models
+from django.test import RequestFactory
+from django.urls import reverse
+from django.utils import translation
+
+from portal import catalogue
+from portal.choices import Role
+from portal.core.errors import InputRefusedError, TransitionRefusedError
+from portal.texts import coded, described, in_chinese, listed, told
+from tests.architecture.programme_run import Finished
+from tests.architecture.sources import PACKAGES
+
+CHINESE = re.compile("[\u3400-\u9fff]+")
+ADMINS = {
+    model._meta.label_lower: site
+    for model, site in sorted(admin.site._registry.items(), key=str)
+    if model._meta.app_label in PACKAGES
+}
+ROLES = [role.value for role in Role if role != Role.CARD_SYSTEM]
+# Columns that keep texts of ours: shown in the reader's language, so they are no data to be passed over.
+OURS = {
+    ("quality.defectcode", "name"),
+    ("quality.hold", "reason"),
+    ("production.batch", "held_reason"),
+    ("production.stocklocation", "name"),
+    ("orders.package", "refusal_text"),
+    ("orders.accountfile", "refusal_text"),
+    ("portal.task", "error_text"),
+}
+MASKED = re.compile(r"[\u3400-\u9fff·]*\*+[\u3400-\u9fff·]*")
+UNSHOWN = re.compile(r"<script.*?</script>|<style.*?</style>", re.DOTALL)
+LANGUAGE_MENU = "简体中文"
+AMOUNT_IN_WORDS = re.compile("[零壹贰叁肆伍陆柒捌玖拾佰仟万亿元角分整负]+")
+
+
+def test_the_english_catalogue_holds_every_text_and_nothing_else() -> None:
+    """No text missing, obsolete, fuzzy, empty or still Chinese; the same places in text and translation."""
+    assert catalogue.findings() == []
+
+
+def test_update_leaves_a_complete_catalogue_as_it_is() -> None:
+    known = {(m.context, m.id): m.string for m in catalogue.committed() if m.id}
+    assert {(m.context, m.id): m.string for m in catalogue.updated() if m.id} == known
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Compile what is committed, as script/bootstrap does."""
+    catalogue.compile_all()
+
+
+class TestTold:
+    def test_chinese_readers_get_the_text_as_it_is(self) -> None:
+        refusal = InputRefusedError("数据包过大", expected="不超过 10 字节", got="11 字节")
+        assert told(refusal) == "数据包过大；应为：不超过 10 字节；实为：11 字节"
+        assert described(refusal) == "数据包过大；应为：不超过 10 字节；实为：11 字节（input_refused）"
+        assert listed(["良品", "废品"]) == "良品、废品"
+
+    def test_english_readers_get_every_part_in_english(self) -> None:
+        refusal = InputRefusedError("数据包过大", where="第 3 行", expected="不超过 10 字节", got="11 字节")
+        with translation.override("en"):
+            assert told(refusal) == (
+                "The package is too large; where: row 3; expected: at most 10 bytes; got: 11 bytes"
+            )
+            assert coded("数据包过大", "too_large") == "The package is too large (too_large)"
+            assert listed(["a", "b"]) == "a, b"
+
+    @pytest.mark.parametrize(
+        ("said", "meant"),
+        [
+            ("不超过 40960 字节", "at most 40960 bytes"),
+            ("银行ICBC的网点代码", "a delivery point code of bank ICBC"),
+            ("车间数量不足", "Too few cards: Shop floor"),
+            ("良品、废品", "Good, Rejected"),
+            ("不晚于2026年12月31日", "not after 2026-12-31"),
+            (
+                "表格超出允许的范围；远处若有误填的单元格，请删除",
+                "The table exceeds what is allowed; delete cells filled far away by mistake",
+            ),
+            ("批次 B-1 当前状态不能检验", "Batch B-1 cannot be inspected in its present state"),
+            ("无人写过的话", "无人写过的话"),
+            ("", ""),
+        ],
+    )
+    def test_phrases_are_recognised_with_their_values(self, said: str, meant: str) -> None:
+        with translation.override("en"):
+            assert told(said) == meant
+
+    def test_what_is_kept_is_chinese_whoever_caused_it(self) -> None:
+        with translation.override("en"):
+            assert translation.gettext("订单") == "Order"
+            with in_chinese():
+                assert translation.gettext("订单") == "订单"
+                assert told(TransitionRefusedError("没有这一列")) == "没有这一列"
+
+
+@pytest.fixture(autouse=True)
+def own_folders() -> None:
+    """Leave the folders where the programme was run."""
+
+
+def data() -> list[str]:
+    """List the Chinese that people and other systems wrote, longest first."""
+    found: set[str] = set()
+    for model in apps.get_models():
+        if model._meta.app_label not in PACKAGES:
+            continue
+        for field in model._meta.concrete_fields:
+            if isinstance(field, models.CharField | models.TextField | models.JSONField) and (
+                (model._meta.label_lower, field.name) not in OURS and not field.choices
+            ):
+                values = model._base_manager.order_by().values_list(field.name, flat=True).distinct()
+                found.update(text for value in values for text in texts(value) if CHINESE.search(text))
+    return sorted(found, key=len, reverse=True)
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values()) if "facts" not in value else [value.get("signed_by")]
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def chinese_in(page: str, written: list[str]) -> list[str]:
+    """Return the Chinese of a page that is nobody's data."""
+    shown = unescape(UNSHOWN.sub("", page)).replace(LANGUAGE_MENU, "")
+    for text in written:
+        shown = shown.replace(text, "")
+    return CHINESE.findall(AMOUNT_IN_WORDS.sub("", MASKED.sub("", shown)))
+
+
+def pages(site: Any, request: Any) -> Iterator[str]:
+    """Yield the addresses of a list, of its form to add, and of a row of each state."""
+    options = site.model._meta
+    prefix = f"admin:{options.app_label}_{options.model_name}"
+    yield reverse(f"{prefix}_changelist")
+    if site.has_add_permission(request):
+        yield reverse(f"{prefix}_add")
+    rows = site.get_queryset(request).order_by("-pk")
+    chosen = [rows.first()]
+    if any(field.name == "status" for field in options.fields):
+        states = set(rows.order_by().values_list("status", flat=True))
+        chosen = [rows.filter(status=state).first() for state in states]
+    yield from (reverse(f"{prefix}_change", args=[row.pk]) for row in chosen if row is not None)
+
+
+@pytest.mark.django_db
+@pytest.mark.timeout(900)
+def test_every_page_is_english_for_english_readers(finished: Finished) -> None:
+    """Start page, lists, forms and rows of every role, on the programme's own rows."""
+    with translation.override("en"):  # a request leaves its language behind
+        wrong = list(untranslated(finished))
+    assert wrong == []
+
+
+def untranslated(finished: Finished) -> Iterator[tuple[str, str, list[str]]]:
+    """Look at every page with the first role that may see it; yield role, page and the Chinese on it."""
+    written, seen = data(), set[str]()
+    for role in ROLES:
+        client, request = finished.client(role), RequestFactory().get("/")
+        request.user = finished.users[role]
+        addresses = [reverse("admin:index")]
+        for site in ADMINS.values():
+            if site.has_view_or_change_permission(request):
+                addresses += [page for page in pages(site, request) if page not in seen]
+        for page in addresses:
+            answer = client.get(page, headers={"accept-language": "en"})
+            assert answer.status_code == HTTPStatus.OK, page
+            initial = finished.users[role].get_full_name()[:1]  # stands in the account's picture
+            left = [text for text in chinese_in(answer.content.decode(), written) if text != initial]
+            if left:
+                yield role, page, left[:5]
+        seen.update(addresses[1:])
+    assert len(seen) > 2 * len(ADMINS)
