@@ -40,7 +40,8 @@ def run(comparison: Comparison, rounds: int) -> bool:
     for verdict in found:
         word = "reached" if verdict.holds else "MISSED"
         target = verdict.target
-        print(f"  {verdict.ratio:8.2f} x {target.against} (goal >= {target.at_least:g})  {word}")
+        what = f"x {target.against}" if target.against else f"{comparison.unit}/s"
+        print(f"  {verdict.ratio:8.2f} {what} (goal >= {target.at_least:g})  {word}")
     return all(verdict.holds for verdict in found)
 
 
@@ -56,6 +57,7 @@ def main(given: Sequence[str]) -> int:
         parser.error(f"--rounds: at least {FEWEST_ROUNDS}")
     packages = ", ".join(f"{name} {version(name)}" for name in REPORTED_PACKAGES)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {packages}")
+    print(f"load {os.getloadavg()[0]:.1f}, {options.rounds} rounds; medians, then the range")
     reached = [run(comparison, options.rounds) for comparison in comparisons(options.goals)]
     if not reached:
         parser.error("no benchmark for this goal")

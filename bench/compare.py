@@ -18,16 +18,23 @@ Work = Callable[[], int]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to do the work; `work` does a fixed amount and returns how many units it did."""
+    """One way to do the work; `work` does a fixed amount and returns how many units it did.
+
+    `prepare` clears away what the run before left; its time is not counted.
+    """
 
     role: Role
     name: str
     work: Work
+    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
 class Target:
-    """Our rate must be at least `at_least` times the rate of the variant of that name."""
+    """Our rate must be at least `at_least` times the rate of the variant `against`.
+
+    Without a variant it is a rate of its own, in units a second: it says nothing on another machine.
+    """
 
     against: str
     at_least: float
@@ -72,9 +79,11 @@ def measure(comparison: Comparison, rounds: int) -> dict[str, Rates]:
     """Run every variant once to warm up, then `rounds` times in turns."""
     found = {variant.name: Rates(variant) for variant in comparison.variants}
     for rates in found.values():
+        rates.variant.prepare()
         rates.variant.work()
     for _ in range(rounds):
         for rates in found.values():
+            rates.variant.prepare()
             gc.collect()
             begun = time.perf_counter()
             units = rates.variant.work()
@@ -85,4 +94,7 @@ def measure(comparison: Comparison, rounds: int) -> dict[str, Rates]:
 def verdicts(comparison: Comparison, rates: dict[str, Rates]) -> list[Verdict]:
     """Compare our median with each target's."""
     ours = next(rate for rate in rates.values() if rate.variant.role == "ours").median
-    return [Verdict(target, ours / rates[target.against].median) for target in comparison.targets]
+    return [
+        Verdict(target, ours / rates[target.against].median if target.against else ours)
+        for target in comparison.targets
+    ]

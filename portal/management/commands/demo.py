@@ -20,7 +20,7 @@ from portal.management.demo import outcome, steps
 from portal.management.demo.outcome import BALANCES
 from portal.management.demo.programme import DEMO_PASSWORD, set_up
 from portal.management.demo.steps import Demo
-from portal.management.demo.workers import peak_of_workers, workers
+from portal.management.demo.workers import workers
 
 # A line with more trouble than a real one, so that remakes, a hold and an unknown card are seen.
 RATES = {"LINE_WRONG_RATE": "0.001", "LINE_BAD_RATE": "0.002", "LINE_UNKNOWN_RATE": "0.001"}
@@ -112,7 +112,7 @@ class Command(BaseCommand):
         console.print(
             f"埋入的错误种类 {counts.get('faults', 0)}，全部按预期退回；未知卡 {counts.get('unknown', 0)} 张"
         )
-        console.print(f"工作进程内存峰值 {peak_of_workers():,.0f} MB")
+        console.print(f"工作进程内存峰值 {demo.crew.peak:,.0f} MB")
         for name in ("return-list.xlsx", "lists", "faces", "certificates", "statement-lot1.xlsx"):
             console.print(f"  {demo.folder / name}")
         return balanced

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db.models import Count, Q
@@ -26,7 +27,8 @@ from portal.queue import sweep
 POLL_SECONDS = 0.2
 SWEEP_SECONDS = 5.0
 MAX_REPLACED = 20
-MEGABYTE = 1024  # ru_maxrss counts KiB on Linux
+KIBIBYTES = 1024  # in a MB
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 class StuckError(PortalError):
@@ -41,9 +43,12 @@ class Crew:
     def __init__(self, count: int) -> None:
         self._running = [_worker() for _ in range(count)]
         self._replaced = 0
+        self.peak = 0.0
+        """Most memory a worker took, in MB, as far as it was seen alive."""
 
     def look_after(self) -> None:
         """Replace dead workers; give up when they keep dying."""
+        self._note_peak()
         for place, process in enumerate(self._running):
             if process.poll() is not None:
                 self._replaced += 1
@@ -53,10 +58,14 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers."""
+        self._note_peak()
         for process in self._running:
             process.terminate()
         for process in self._running:
             process.wait(timeout=30)
+
+    def _note_peak(self) -> None:
+        self.peak = max([self.peak, *(_peak(process.pid) for process in self._running)])
 
 
 def _worker() -> subprocess.Popen[bytes]:
@@ -73,9 +82,17 @@ def workers(count: int) -> Iterator[Crew]:
         crew.stop()
 
 
-def peak_of_workers() -> float:
-    """Return the largest worker's peak memory in MB; known once the workers have ended."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / MEGABYTE
+def _peak(pid: int) -> float:
+    """Return a process's peak memory in MB, 0 where the system does not say.
+
+    Not `ru_maxrss`: a child's begins at what its parent had when it forked.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    peak = _PEAK.search(status)
+    return int(peak[1]) / KIBIBYTES if peak else 0.0
 
 
 def bars(console: Console) -> Progress:
