@@ -126,8 +126,17 @@ def _copy(
 
 @contextmanager
 def _copying(statement: sql.Composed) -> Iterator[Copy]:
-    with connection.cursor() as wrapper, cast("Cursor[Any]", wrapper.cursor).copy(statement) as copy:
+    with (
+        connection.cursor() as wrapper,
+        cast("Cursor[Any]", wrapper.cursor).copy(statement) as copy,
+        connection.execute_wrapper(_refuse_query),
+    ):
         yield copy
+
+
+def _refuse_query(*_: Any) -> Any:
+    """Fail at once: a query on the connection that streams a COPY would wait for it for ever."""
+    raise RuntimeError("rows given to a bulk write must not use the database while they are streamed")
 
 
 def _columns(model: type[models.Model], fields: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ class Batch(ScopedModel):
         S.RUNNING: frozenset({S.INSPECTING}),
         S.INSPECTING: frozenset({S.PREPARING, S.INSPECTED}),
         S.INSPECTED: frozenset({S.CLOSED}),
-        S.CLOSED: frozenset({S.PACKED}),
+        S.CLOSED: frozenset({S.PACKED, S.SIGNED}),  # without a good card there is nothing to deliver
         S.PACKED: frozenset({S.DISPATCHED}),
         S.DISPATCHED: frozenset({S.SIGNED}),
         S.SIGNED: frozenset({S.DESTROYED}),

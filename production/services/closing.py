@@ -15,6 +15,7 @@ from portal.workflow import check_move, locked, move
 from production.choices import BatchStatus, LocationKind, MovementKind, Outcome
 from production.models import Batch, Card, StockLot, StockMovement
 from production.selectors.stock import free_by_lot
+from production.services.delivery import complete_order
 from production.services.preparation import take_from
 from production.services.stock import StockRefusedError, StockShortError, post
 
@@ -132,13 +133,18 @@ def _close(batch: Batch, entered: Counts, actor: User) -> Batch:
         _compare(entered, totals(by_lot))
         for lot_id, counts in by_lot.items():
             _post(fresh, lot_id, counts, actor)
-        return move(
-            fresh,
-            BatchStatus.CLOSED,
-            actor=actor,
-            closed_at=timezone.now(),
-            details={"counts": asdict(entered)},
-        )
+        now = timezone.now()
+        details = {"counts": asdict(entered)}
+        closed = move(fresh, BatchStatus.CLOSED, actor=actor, closed_at=now, details=details)
+        return closed if entered.good else _without_delivery(closed, actor)
+
+
+def _without_delivery(batch: Batch, actor: User) -> Batch:
+    """Pass a batch by the bank that has no card for it: return file and destruction are still due (R-22)."""
+    now = timezone.now()
+    signed = move(batch, BatchStatus.SIGNED, actor=actor, signed_at=now, details={"cards": 0})
+    complete_order(signed.order, actor, now)
+    return signed
 
 
 def _compare(entered: Counts, ledger: Counts) -> None:

@@ -144,7 +144,7 @@ def sign_delivery(delivery: Delivery, *, actor: User) -> Delivery:
         )
         if not batch.deliveries.exclude(status=DeliveryStatus.SIGNED).exists():
             move(batch, BatchStatus.SIGNED, actor=actor, signed_at=now)
-            _complete_order(batch.order, actor, now)
+            complete_order(batch.order, actor, now)
     return fresh
 
 
@@ -159,7 +159,8 @@ def _accept_cards(delivery: Delivery) -> int:
     return accepted
 
 
-def _complete_order(order: Order, actor: User, now: datetime) -> None:
+def complete_order(order: Order, actor: User, now: datetime) -> None:
+    """Complete an order whose last batch is signed for."""
     done = (BatchStatus.SIGNED, BatchStatus.DESTROYED, BatchStatus.CANCELLED)
     order = locked(order)
     if order.status == OrderStatus.IN_PRODUCTION and not order.batches.exclude(status__in=done).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -110,6 +111,17 @@ class TestCopyInsert:
         forbidden = ("root", "!", "", "", "", False, True, True, False, timezone.now(), [])
         with pytest.raises(IntegrityError, match="user_is_never_superuser"):
             copy_insert(User, fields.split(), [forbidden], on_conflict_do_nothing=True)
+
+
+def test_rows_that_query_while_they_stream_fail_at_once_and_write_nothing() -> None:
+    def lazy() -> Iterator[tuple[object, ...]]:
+        for row in rows("A", "B"):
+            Organisation.objects.count()
+            yield row
+
+    with pytest.raises(RuntimeError, match="must not use the database"):
+        copy_rows(Organisation, FIELDS, lazy())
+    assert codes() == []
 
 
 class TestUpdateFrom:

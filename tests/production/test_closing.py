@@ -9,9 +9,10 @@ from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orders.choices import OrderStatus
 from portal.core.errors import PermissionRefusedError, TransitionRefusedError
 from portal.models import AuditEntry
-from production.choices import BatchStatus, LocationKind, MovementKind
+from production.choices import BatchStatus, ItemStatus, LocationKind, MovementKind, Outcome
 from production.models import Batch, Card, StockLot, StockMovement
 from production.selectors.stock import balance, batch_blanks
 from production.services import planning, preparation
@@ -23,6 +24,7 @@ from production.services.closing import (
     take_samples,
     totals,
 )
+from production.services.returns import NoRecipientKeyError, send_return_file
 from production.services.stock import StockRefusedError, StockShortError
 from tests.production.light import light_inspected
 from tests.production.world import World, build_world
@@ -64,6 +66,19 @@ class TestCounts:
         assert [balance(lot, place) for place in LocationKind] == [8, 0, 3, 2, 10]
         entry = AuditEntry.objects.get(action="batch.closed")
         assert entry.details["counts"] == {"good": 10, "rejected": 3, "samples": 2, "returned": 8}
+
+    def test_a_batch_without_a_good_card_passes_the_bank_by(self, world: World) -> None:
+        """R-20, R-22: every record was refused; nothing is delivered, its data is still to be destroyed."""
+        batch = light_inspected(world, 3)
+        batch.items.update(status=ItemStatus.CANCELLED)
+        batch.cards.update(outcome=Outcome.REJECTED, reason="glyph_missing")
+        closed = close_batch(batch, good=0, rejected=3, samples=0, returned=10, actor=world.operator)
+        assert (closed.status, closed.deliveries.count()) == (BatchStatus.SIGNED, 0)
+        closed.order.refresh_from_db()
+        assert closed.order.status == OrderStatus.COMPLETED
+        assert actions()[-3:] == ["batch.closed", "batch.signed", "order.completed"]
+        with pytest.raises(NoRecipientKeyError):  # the state allows it; this world's province has no key
+            send_return_file(closed, actor=world.clerk)
 
     def test_each_lot_gets_its_own_postings(self, world: World) -> None:
         """R-21: cards take the first lot's blanks first; what is left goes back lot by lot."""
