@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext_lazy
 
 from orders.models import Order
 from orders.selectors.orders import FINISHED, Progress, progress
@@ -31,7 +32,7 @@ MOST_COUNTED = 1000
 DEADLINES_SHOWN = 12
 
 # Navigation: the steps of the main job (architecture §3), then what supports them.
-GROUPS: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
     (
         "数据接收",
         (
@@ -41,7 +42,7 @@ GROUPS: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
         ),
     ),
     (
-        "订单",
+        pgettext_lazy("plural", "订单"),
         (
             ("orders.order", "receipt_long"),
             ("orders.supplierchoice", "how_to_vote"),

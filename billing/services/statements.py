@@ -20,6 +20,7 @@ from portal.core.periods import contract_periods
 from portal.core.sheets import Column, write_list
 from portal.models import User
 from portal.roles import require
+from portal.texts import in_chinese
 from portal.workflow import locked
 
 COLUMNS = (
@@ -97,9 +98,9 @@ def _line(statement: Statement, row: Counted) -> StatementLine:
 
 
 def statement_workbook(statement: Statement, target: Path | BinaryIO, *, actor: User) -> None:
-    """Write the statement as Excel; the export is audited."""
+    """Write the statement as Excel, a Chinese document; the export is audited."""
     require(actor, "billing.view_statement", statement)
-    with unit_of_work(actor) as work:
+    with in_chinese(), unit_of_work(actor) as work:
         work.record("statement.exported", statement)
         period = statement.period
         amount = total(statement)

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
@@ -182,7 +183,7 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
         return _t("已点收 %(count)s 箱") % {"count": len(receipts)}
 
     @verb(
-        label=_("签收"),
+        label=pgettext_lazy("verb", "签收"),
         permission="production.sign_delivery",
         when=_counted,
         icon="draw",
