@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,6 @@ from orders.personal import (
     PersonalPart,
     card_number_index,
     name_index,
-    number_index,
     problems_text,
     read_photo_of,
     seal,
@@ -83,11 +82,6 @@ def load_rules() -> Rules:
     )
 
 
-def photo_places(package: Package, rows: Iterable[SourceRow]) -> dict[bytes, PhotoPlace]:
-    """Find the photos of many rows by one query."""
-    return places_of(package, [number_index(row.number_text) for row in rows])
-
-
 def places_of(package: Package, indexes: Sequence[bytes]) -> dict[bytes, PhotoPlace]:
     """Return where the photos of these numbers lie."""
     found = PackagePhoto.objects.filter(package=package, number_index__in=indexes)
@@ -95,17 +89,21 @@ def places_of(package: Package, indexes: Sequence[bytes]) -> dict[bytes, PhotoPl
     return {bytes(index): PhotoPlace(*place) for index, *place in found.values_list(*columns)}
 
 
-def examine(payload: SealedReader, row: SourceRow, places: Mapping[bytes, PhotoPlace], rules: Rules) -> Draft:
-    """Check one row with its photo; hostile rows and broken photos yield problems, never an exception."""
-    index = number_index(row.number_text)
-    place = places.get(index)
+def examine(
+    payload: SealedReader, row: SourceRow, index: bytes, place: PhotoPlace | None, rules: Rules
+) -> Draft:
+    """Check one row with its photo; hostile rows and broken photos yield problems, never an exception.
+
+    `index` is the blind index of the row's number, `place` where its photo lies, if anywhere.
+    """
     checked = _checked(payload, row, index, place, rules)
     problems = [*checked.problems]
     if row.first_row:
         got = f"与第{row.first_row}条重复"
         problems.append(Problem("AAC002", "duplicate_person", "同一数据包内每人只出现一次", got))
-    bank_id = rules.bank_codes.get((row.source()["AAE008"]).strip())
-    return Draft(row.number, row.source(), index, checked.values, tuple(problems), bank_id, place)
+    source = row.source()
+    bank_id = rules.bank_codes.get(source["AAE008"].strip())
+    return Draft(row.number, source, index, checked.values, tuple(problems), bank_id, place)
 
 
 def _checked(

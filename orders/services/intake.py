@@ -14,8 +14,9 @@ from django.utils import timezone
 from orders.choices import PackageStatus, RecordStatus
 from orders.models import CardholderRecord, IntakeChunk, Package
 from orders.payloads import payload_reader
+from orders.personal import number_index
 from orders.services.chunks import Cut, cut_rows, open_chunk
-from orders.services.drafts import Draft, examine, insert_drafts, load_rules, photo_places
+from orders.services.drafts import Draft, examine, insert_drafts, load_rules, places_of
 from orders.services.packages import refuse_package
 from orders.services.refusals import EmptyPackageError
 from orders.services.unpacking import check_count, read_manifest, register_photos
@@ -83,9 +84,13 @@ def hold_open_records() -> None:
 def _examined(package: Package, chunk: IntakeChunk) -> list[Draft]:
     rows = open_chunk(package, chunk)
     rules = load_rules()
-    places = photo_places(package, rows)
+    indexes = [number_index(row.number_text) for row in rows]
+    places = places_of(package, indexes)
     payload = payload_reader(package)
-    return [examine(payload, row, places, rules) for row in rows]
+    return [
+        examine(payload, row, index, places.get(index), rules)
+        for row, index in zip(rows, indexes, strict=True)
+    ]
 
 
 def advance_package(package: Package) -> Package:
