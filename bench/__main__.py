@@ -8,6 +8,7 @@ import os
 import pkgutil
 import platform
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
@@ -30,7 +31,8 @@ def comparisons(goals: Sequence[str]) -> Iterator[Comparison]:
 
 def run(comparison: Comparison, rounds: int) -> bool:
     """Measure and print one comparison; say whether its targets hold."""
-    print(f"\n{comparison.goal}  {comparison.title}")
+    clock = "CPU time" if comparison.clock is time.process_time else "wall time"
+    print(f"\n{comparison.goal}  {comparison.title}, {clock}")
     rates = measure(comparison, rounds)
     for rate in rates.values():
         spread = f"{min(rate.values):,.1f} … {max(rate.values):,.1f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -47,7 +48,7 @@ def comparisons() -> Iterator[Comparison]:
     bare = "SM4-GCM alone"
     for title, work in (("seal 16 KB photos", seal), ("open 16 KB photos", unseal)):
         variants = [Variant("ours", title, work), Variant("limit", bare, gcm)]
-        yield Comparison("P1", title, "photos", variants, [Target(bare, 0.5)])
+        yield Comparison("P1", title, "photos", variants, [Target(bare, 0.5)], clock=time.process_time)
 
 
 def _sealed(plaintext: bytes, sender: Sm2PrivateKey, recipient: Sm2PrivateKey) -> bytes:
