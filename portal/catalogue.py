@@ -103,9 +103,10 @@ def compile_all() -> None:
 
 def update() -> None:
     """Bring the committed catalogue to what the code holds today."""
+    fresh = updated()  # read before the file is opened for writing
     ENGLISH.parent.mkdir(parents=True, exist_ok=True)
     with ENGLISH.open("wb") as file:
-        write_po(file, updated(), width=110, include_lineno=False, ignore_obsolete=True, omit_header=False)
+        write_po(file, fresh, width=110, include_lineno=False, ignore_obsolete=True)
 
 
 def places(text: str) -> list[str]:

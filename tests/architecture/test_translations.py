@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,9 +52,26 @@ def test_the_english_catalogue_holds_every_text_and_nothing_else() -> None:
     assert catalogue.findings() == []
 
 
-def test_update_leaves_a_complete_catalogue_as_it_is() -> None:
+def test_update_keeps_every_translation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {(m.context, m.id): m.string for m in catalogue.committed() if m.id}
-    assert {(m.context, m.id): m.string for m in catalogue.updated() if m.id} == known
+    copy = tmp_path / "django.po"
+    copy.write_bytes(catalogue.ENGLISH.read_bytes())
+    monkeypatch.setattr(catalogue, "ENGLISH", copy)
+    catalogue.update()
+    assert {(m.context, m.id): m.string for m in catalogue.committed() if m.id} == known
+    assert catalogue.findings() == []
+
+
+def test_a_new_text_is_missing_until_it_is_translated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "django.po"
+    whole = catalogue.ENGLISH.read_text(encoding="utf-8")
+    copy.write_text(whole.replace('msgid "草稿"\nmsgstr "Draft"\n', ""), encoding="utf-8")
+    monkeypatch.setattr(catalogue, "ENGLISH", copy)
+    assert catalogue.findings() == ["missing: |草稿"]
+    catalogue.update()
+    assert catalogue.findings() == ["not translated: 草稿"]
 
 
 @pytest.fixture(scope="module", autouse=True)
