@@ -192,7 +192,7 @@ def test_a_failed_task_is_retried(desk: Client, failed_task: Task) -> None:
 def test_suppliers_see_their_own_tasks_only(failed_task: Task, purchaser: Organisation) -> None:
     supplier = Organisation.objects.create(kind="supplier", code="S", name="中标人", short_name="中标人")
     operator = make_person(Role.SUPPLIER_OPERATOR, supplier)
-    assert sign_in(operator).get(page("portal.task", "change", failed_task.pk)).status_code == 302
+    assert sign_in(operator).get(page("portal.task", "change", failed_task.pk)).status_code == 404
     Task.objects.update(requested_by=operator)
     assert sign_in(operator).get(page("portal.task", "change", failed_task.pk)).status_code == 200
 
