@@ -77,6 +77,8 @@ def days_text(days: int) -> str:
     """Say how many days are left until a deadline, or how many have passed since."""
     if days < 0:
         return ngettext("逾期 %(days)s 天", "逾期 %(days)s 天", -days) % {"days": -days}
+    if days == 0:
+        return str(_("今日到期"))
     return ngettext("%(days)s 天", "%(days)s 天", days) % {"days": days}
 
 
