@@ -1,11 +1,11 @@
 """App configuration."""
 
 from django.apps import AppConfig
-from django.utils.translation import pgettext_lazy
+from django.utils.translation import gettext_lazy
 
 
 class OrdersConfig(AppConfig):
     """The orders app."""
 
     name = "orders"
-    verbose_name = pgettext_lazy("plural", "订单")
+    verbose_name = gettext_lazy("数据与订单")

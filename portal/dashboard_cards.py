@@ -80,7 +80,7 @@ CARDS: tuple[Card, ...] = (
         _("后台处理中"),
         "hourglass_top",
         (CLERK,),
-        _of(Package, status__in=["received", "validating"]),
+        _of(Package, status="validating"),
         {"status__exact": "validating"},
     ),
     Card(

@@ -46,11 +46,18 @@ def _sources(row: models.Model, target: str) -> str:
 
 
 def move(
-    row: M, target: str, *, actor: User | None, details: Mapping[str, Any] | None = None, **fields: Any
+    row: M,
+    target: str,
+    *,
+    actor: User | None,
+    details: Mapping[str, Any] | None = None,
+    result: str = "done",
+    **fields: Any,
 ) -> M:
     """Bring a row to `target` under its lock, write `fields` with it, audit the step; return the fresh row.
 
-    Raises TransitionRefusedError when the table does not allow it; nothing is changed or audited then.
+    `result` is what the audit says of the step. Raises TransitionRefusedError when the table does not allow
+    it; nothing is changed or audited then.
     """
     with unit_of_work(actor) as work:
         fresh = locked(row)
@@ -62,6 +69,7 @@ def move(
         work.record(
             f"{fresh._meta.model_name}.{target}",
             fresh,
+            result=result,
             before=str(before),
             after=str(target),
             **(details or {}),

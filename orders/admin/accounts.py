@@ -69,7 +69,7 @@ class UploadAccountsForm(VerbForm):
 
 
 def _is_checked(file: AccountFile) -> bool:
-    return file.status == AccountFileStatus.CHECKED
+    return file.status == AccountFileStatus.CHECKED and bool(file.good_count)
 
 
 @register(AccountFile)

@@ -266,6 +266,7 @@ def refuse_file(account_file: AccountFile, refusal: PortalError, *, actor: User)
             AccountFileStatus.REFUSED,
             actor=actor,
             details={"code": refusal.code},
+            result="refused",
             refusal_code=refusal.code,
             refusal_text=str(refusal)[:500],
             stored_name="",

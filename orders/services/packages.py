@@ -82,6 +82,7 @@ def refuse_package(package: Package, error: PortalError, *, actor: User | None) 
         refusal_code=error.code,
         refusal_text=safe_text(error),
         details={"code": error.code},
+        result="refused",
     )
     transaction.on_commit(partial(discard_payload, refused), robust=True)
     return refused

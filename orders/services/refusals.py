@@ -13,7 +13,9 @@ from portal.core.rows import TableRefusedError
 TEXT_LENGTH = 500
 # A photo's file is named by its person; any long run with digits could be a number or an account.
 _PHOTO_NAME = re.compile(r"(?<=photos/)[^/；]+")
-_NUMBER_LIKE = re.compile(r"(?=[0-9A-Za-z]*\d{4})[0-9A-Za-z]{12,}")
+# Fingerprints and digests (16 or 64 hexadecimal digits with a letter) stay whole: people compare them.
+_FINGERPRINT = r"(?=[0-9]*[a-f])(?:[0-9a-f]{64}|[0-9a-f]{16})(?![0-9A-Za-z])"
+_NUMBER_LIKE = re.compile(rf"(?<![0-9A-Za-z])(?!{_FINGERPRINT})(?=[0-9A-Za-z]*\d{{4}})[0-9A-Za-z]{{12,}}")
 
 
 class PackageRefusedError(InputRefusedError):

@@ -200,12 +200,15 @@ class ScopedAdmin(UnfoldAdmin[M]):
         return [
             action
             for action in super().get_actions_detail(request, object_id)
-            if row is None or _offered(action, row)
+            if row is None or _offered(action, row, cast("User", request.user))
         ]
 
 
-def _offered(action: UnfoldAction, row: models.Model) -> bool:
+def _offered(action: UnfoldAction, row: models.Model, user: User) -> bool:
     when: Callable[[Any], bool] | None = getattr(action.method, "when", None)
+    first_person = getattr(action.method, "second_after", "")
+    if first_person and getattr(row, f"{first_person}_id") == user.pk:
+        return False
     return when is None or when(row)
 
 

@@ -121,6 +121,7 @@ def verb(
     icon: str = "",
     variant: ActionVariant = ActionVariant.DEFAULT,
     download: bool = False,
+    second_after: str = "",
     help_text: Any = "",
 ) -> Callable[[Perform], Any]:
     """Make a method `(admin, request, row, cleaned)` a button of the admin.
@@ -130,6 +131,7 @@ def verb(
 
     Args:
         permission: needed to see and to use the button; the service checks it again.
+        second_after: the row's field with the first of two people, who is not offered the button.
         when: whether the row's state offers the verb; the service refuses a late click all the same.
 
     """
@@ -154,6 +156,7 @@ def verb(
         view.icon, view.variant, view.attrs = icon, variant, {}  # type: ignore[attr-defined]
         view.original_function_name = perform.__name__  # type: ignore[attr-defined]
         view.form_class, view.when, view.help_text = form, when, help_text  # type: ignore[attr-defined]
+        view.second_after = second_after  # type: ignore[attr-defined]
         return view
 
     return decorate

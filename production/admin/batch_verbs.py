@@ -13,8 +13,9 @@ from unfold.enums import ActionVariant
 from portal.adminkit import verb
 from production.admin.batch_forms import BlindCountForm, DestroyForm, PlanForm, SplitForm, WithdrawalForm
 from production.admin.references import acting
-from production.choices import BatchStatus, PlanStatus
+from production.choices import BatchStatus, PlanStatus, RunStatus
 from production.models import Batch, ReturnFile
+from production.selectors.batches import runs_of_pass
 from production.services.closing import close_batch
 from production.services.delivery import dispatch_batch
 from production.services.destruction import destroy_batch
@@ -32,6 +33,16 @@ Answer = dict[str, Any]
 def in_status(*states: BatchStatus) -> Callable[[Batch], bool]:
     """Offer a verb in these states only."""
     return lambda batch: batch.status in states
+
+
+def _not_held(state: BatchStatus) -> Callable[[Batch], bool]:
+    return lambda batch: batch.status == state and not batch.held_reason
+
+
+def _read_back(batch: Batch) -> bool:
+    """Say whether the pass is read back, so that what is missing is known."""
+    waiting = runs_of_pass(batch).exclude(status=RunStatus.INSPECTED)
+    return batch.status == BatchStatus.INSPECTING and not waiting.exists()
 
 
 def _without_plan(batch: Batch) -> bool:
@@ -114,7 +125,7 @@ class BatchVerbs:
     @verb(
         label=_("重制缺少的卡"),
         permission="production.prepare_batch",
-        when=in_status(BatchStatus.INSPECTING),
+        when=_read_back,
         icon="replay",
         help_text=_("为没有良品、也没有未知卡的明细再制一张；须先领足白卡。"),
     )
@@ -140,7 +151,7 @@ class BatchVerbs:
     @verb(
         label=_("装箱"),
         permission="production.pack_batch",
-        when=in_status(BatchStatus.CLOSED),
+        when=_not_held(BatchStatus.CLOSED),
         icon="package_2",
         variant=ActionVariant.PRIMARY,
     )
@@ -152,7 +163,7 @@ class BatchVerbs:
     @verb(
         label=_("发货"),
         permission="production.dispatch_batch",
-        when=in_status(BatchStatus.PACKED),
+        when=_not_held(BatchStatus.PACKED),
         icon="local_shipping",
         variant=ActionVariant.PRIMARY,
     )

@@ -262,6 +262,7 @@ class UnknownDecisionAdmin(ScopedAdmin[UnknownDecision]):
         label=_("复核同意"),
         permission="production.decide_unknown",
         when=lambda row: row.status == RequestStatus.REQUESTED,
+        second_after="requested_by",
         icon="check",
         variant=ActionVariant.PRIMARY,
         help_text=_("提出人不能复核自己的认定。"),
@@ -275,6 +276,7 @@ class UnknownDecisionAdmin(ScopedAdmin[UnknownDecision]):
         label=_("不同意"),
         permission="production.decide_unknown",
         when=lambda row: row.status == RequestStatus.REQUESTED,
+        second_after="requested_by",
         icon="close",
         variant=ActionVariant.DANGER,
     )

@@ -129,6 +129,7 @@ class WorkPlanAdmin(ScopedAdmin[WorkPlan]):
         permission="production.approve_plan",
         form=ApprovalForm,
         when=_proposed,
+        second_after="proposed_by",
         icon="check",
         variant=ActionVariant.PRIMARY,
     )
@@ -142,6 +143,7 @@ class WorkPlanAdmin(ScopedAdmin[WorkPlan]):
         permission="production.approve_plan",
         form=RefusalForm,
         when=_proposed,
+        second_after="proposed_by",
         icon="close",
         variant=ActionVariant.DANGER,
     )

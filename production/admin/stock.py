@@ -250,6 +250,7 @@ class StockRequestAdmin(ScopedAdmin[StockRequest]):
         label=_("同意"),
         permission="production.decide_stock",
         when=lambda row: row.status == RequestStatus.REQUESTED,
+        second_after="requested_by",
         icon="check",
         variant=ActionVariant.PRIMARY,
         help_text=_("同意后立即记入流水。申请人不能复核自己的申请。"),
@@ -263,6 +264,7 @@ class StockRequestAdmin(ScopedAdmin[StockRequest]):
         label=_("拒绝"),
         permission="production.decide_stock",
         when=lambda row: row.status == RequestStatus.REQUESTED,
+        second_after="requested_by",
         icon="close",
         variant=ActionVariant.DANGER,
     )

@@ -95,6 +95,7 @@ class HoldAdmin(ScopedAdmin[Hold]):
         permission="quality.release_hold",
         form=MeasureForm,
         when=lambda row: row.status == HoldStatus.ACTIVE,
+        second_after="placed_by",
         icon="lock_open",
         variant=ActionVariant.PRIMARY,
         help_text=_("写明针对原因采取的措施。冻结人不能解除自己的冻结。"),
