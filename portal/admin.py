@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django import forms
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import display
 from django.contrib.auth.models import Group
@@ -282,6 +283,21 @@ class ApiTokenAdmin(ScopedAdmin[ApiToken]):
         return _("令牌已撤销")
 
 
+TASK_NAMES = {
+    "open_package": gettext_lazy("打开数据包"),
+    "check_chunk": gettext_lazy("校验记录"),
+    "check_account_file": gettext_lazy("预检账号文件"),
+    "load_account_file": gettext_lazy("导入账号文件"),
+    "match_bank": gettext_lazy("匹配账号"),
+    "prepare_run": gettext_lazy("准备制卡数据"),
+    "make_run": gettext_lazy("生产线制作"),
+    "inspect_cards": gettext_lazy("读回核对"),
+    "write_list": gettext_lazy("生成交接清单"),
+    "write_return_file": gettext_lazy("生成回盘文件"),
+    "certify": gettext_lazy("出具销毁证明"),
+}
+
+
 @register(Task)
 class TaskAdmin(ScopedAdmin[Task]):
     """Background work, above all what failed."""
@@ -321,13 +337,18 @@ class TaskAdmin(ScopedAdmin[Task]):
 
     @display(description=gettext_lazy("处理程序"))
     def handler_name(self, row: Task) -> str:
-        """Name the handler without its module."""
-        return row.handler.rsplit(".", 1)[-1]
+        """Say what the task does."""
+        name = row.handler.rsplit(".", 1)[-1]
+        return str(TASK_NAMES.get(name, name))
 
     @display(description=gettext_lazy("对象"))
     def subject(self, row: Task) -> str:
         """Name what the task works on."""
-        return f"{row.subject_type} {row.subject_id}"
+        try:
+            kind = apps.get_model(row.subject_type)._meta.verbose_name
+        except LookupError:
+            kind = row.subject_type
+        return f"{kind} #{row.subject_id}"
 
     @verb(
         label=gettext_lazy("重试"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from django import forms
 from django.contrib.admin import display
+from django.db.models import Case, IntegerField, Value, When
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,6 +17,7 @@ from unfold.enums import ActionVariant
 from orders.models import WorkCalendarDay
 from orders.services.calendar import edit_day
 from portal.adminkit import ScopedAdmin, VerbForm, badge, register, verb
+from portal.core.clock import today
 from portal.models import User
 from portal.texts import told
 
@@ -52,10 +55,14 @@ class WorkCalendarAdmin(ScopedAdmin[WorkCalendarDay]):
     list_filter = (("date", RangeDateFilter), "is_workday", "is_provisional")
     list_select_related = ("edited_by",)
     list_per_page = 100
-    ordering = ("-date",)
     actions_list = ("add_day",)
     actions_detail = ("change_day",)
     fields = ("day", "weekday", "kind", "name", "certainty", "edited_by")
+
+    def get_ordering(self, request: HttpRequest) -> Sequence[Any]:
+        """Begin with today and what comes next; what is past follows."""
+        past = Case(When(date__lt=today(), then=Value(1)), default=Value(0), output_field=IntegerField())
+        return (past.asc(), "date")
 
     @display(description=gettext_lazy("日期"))
     def day(self, row: WorkCalendarDay) -> str:

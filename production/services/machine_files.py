@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -57,7 +58,9 @@ def write_run(run: MachineFile, *, actor: User) -> None:
         fresh = locked(run)
         if fresh.status != RunStatus.QUEUED:
             return
+        started = time.perf_counter()
         written = _write(fresh)
+        seconds = time.perf_counter() - started
         move(
             fresh,
             RunStatus.PREPARED,
@@ -68,6 +71,7 @@ def write_run(run: MachineFile, *, actor: User) -> None:
                 "digest": written.digest.hex(),
             },
             stored_name=machine_name(fresh),
+            seconds_per_card=seconds / max(1, len(written.item_ids)),
             digest=written.digest,
             card_count=len(written.item_ids),
         )
