@@ -52,7 +52,10 @@ GETTEXT: Final = {
 
 def collected() -> Catalog:
     """Return the catalogue of all texts of the interface, without translations."""
-    catalogue = Catalog(locale="en", domain="django", project="card portal", header_comment=HEADER)
+    # Not fuzzy: pybabel, and so script/bootstrap, passes over a catalogue whose header is.
+    catalogue = Catalog(
+        locale="en", domain="django", project="card portal", header_comment=HEADER, fuzzy=False
+    )
     for path in sorted(path for suffix in ("*.py", "*.html") for path in _sources(suffix)):
         place = path.relative_to(ROOT).as_posix()
         source = path.read_text(encoding="utf-8")
@@ -68,7 +71,7 @@ def collected() -> Catalog:
 def committed() -> Catalog:
     """Return the committed English catalogue."""
     if not ENGLISH.exists():
-        return Catalog(locale="en", domain="django")
+        return Catalog(locale="en", domain="django", fuzzy=False)
     with ENGLISH.open("rb") as file:
         return read_po(file, locale="en", domain="django")
 
@@ -89,7 +92,8 @@ def findings() -> list[str]:
     wanted, present = _keys(fresh), _keys(known)
     missing = [f"missing: {text}" for text in sorted(wanted.keys() - present.keys())]
     gone = [f"gone: {text}" for text in sorted(present.keys() - wanted.keys())]
-    return [*missing, *gone, *(f"{fault}: {m.id}" for m in present.values() if (fault := _fault(m)))]
+    header = ["fuzzy: the header"] if known.fuzzy else []
+    return [*header, *missing, *gone, *(f"{fault}: {m.id}" for m in present.values() if (fault := _fault(m)))]
 
 
 def compile_all() -> None:

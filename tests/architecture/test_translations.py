@@ -74,6 +74,15 @@ def test_a_new_text_is_missing_until_it_is_translated(
     assert catalogue.findings() == ["not translated: 草稿"]
 
 
+def test_a_header_marked_fuzzy_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pybabel would pass over the whole catalogue without a word."""
+    copy = tmp_path / "django.po"
+    text = catalogue.ENGLISH.read_text(encoding="utf-8")
+    copy.write_text(text.replace('msgid ""\n', '#, fuzzy\nmsgid ""\n', 1), encoding="utf-8")
+    monkeypatch.setattr(catalogue, "ENGLISH", copy)
+    assert catalogue.findings() == ["fuzzy: the header"]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     """Compile what is committed, as script/bootstrap does."""
