@@ -60,7 +60,7 @@ class Package(ScopedModel):
     payload_digest = models.BinaryField(_("SM3 摘要"), max_length=32, null=True)
     payload_length = models.BigIntegerField(_("明文字节数"), default=0)
     chunk_size = models.PositiveIntegerField(default=0)
-    payload_context = models.BinaryField(max_length=64, default=b"")
+    payload_context = models.BinaryField(max_length=512, default=b"")
     content_key_id = models.CharField(max_length=64, blank=True)
     key_id = models.CharField(max_length=64, blank=True)
     stored_name = models.CharField(max_length=200, blank=True)
