@@ -95,6 +95,10 @@ def _append(events: list[Event]) -> None:
     if not events:
         return
     with connection.cursor() as cursor:
+        # Foreign keys are checked at the commit and lock the rows they point to: have that done before the
+        # chain is locked, or somebody who holds such a row and waits for the chain would be waited for.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
     last = AuditEntry.objects.order_by("-position").values_list("position", "digest").first()
     position, previous = (last[0], bytes(last[1])) if last else (0, GENESIS)

@@ -33,7 +33,7 @@ from portal.samples.package import PackageHead, SampleOrder, SampleReport, make_
 from production.certificate import to_pdf
 from production.choices import BatchStatus, Outcome
 from production.models import Batch, Card, DestructionCertificate, RosterMember, StockLot
-from production.selectors.batches import machine_cards, runs_of_pass
+from production.selectors.batches import item_counts, machine_cards, runs_of_pass
 from production.selectors.stock import free_by_lot
 from production.services.cards import decide_unknown, read_unknown, request_unknown_decision
 from production.services.closing import close_batch, ledger_counts, take_samples, totals
@@ -255,6 +255,7 @@ def inspect(demo: Demo) -> None:
         for batch in demo.batches(BatchStatus.INSPECTING):
             inspect_batch(batch, actor=demo.supplier_person(batch, Role.SUPPLIER_QUALITY))
         _settle_unknown(demo)
+        _withdraw_for_remakes(demo)
         wait_for("读回核对与重制", lambda: _at_rest(demo), demo.console, demo.crew, since=since)
         for batch in demo.batches(BatchStatus.PREPARED):
             run_batch(batch, actor=demo.supplier_person(batch, Role.SUPPLIER_OPERATOR))
@@ -262,6 +263,14 @@ def inspect(demo: Demo) -> None:
     approver = demo.programme.person(Role.PURCHASER_APPROVER)
     for hold in Hold.objects.filter(batch__in=demo.batch_ids, status="active").select_related("batch"):
         release_hold(hold, measure="已停机校准读写头并重制全部不合格卡（演示）", actor=approver)
+
+
+def _withdraw_for_remakes(demo: Demo) -> None:
+    """Withdraw more blanks for a batch that spoiled more than its spares; its remake waits for them."""
+    for batch in demo.batches(BatchStatus.INSPECTING):
+        missing = item_counts(batch).pending - sum(lot.free for lot in free_by_lot(batch))
+        if missing > 0:
+            _withdraw(demo, batch, missing + SPARES_AT_LEAST)
 
 
 def _at_rest(demo: Demo) -> bool:
