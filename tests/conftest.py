@@ -127,6 +127,8 @@ def module_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     copy = f"{whole}_module"
     with psycopg.connect(embedded.place(SESSION_VAR).database_url, autocommit=True) as link:
         connection.close()
+        # A live server's thread may still hold its idle connection; PostgreSQL copies unused databases only.
+        link.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [whole])
         link.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{whole}"')
         connection.settings_dict["NAME"] = copy
         with django_db_blocker.unblock():
