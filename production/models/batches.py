@@ -12,7 +12,7 @@ from django.utils.translation import pgettext_lazy
 
 from orders.choices import CardKind, SortOrder
 from orders.models import CardholderRecord, Contract, DeliveryPoint, Order
-from portal.models import Organisation, User
+from portal.models import User
 from portal.scoping import ScopedModel
 from production.choices import BatchStatus, ItemStatus, PlanStatus
 
@@ -188,8 +188,3 @@ class BatchItem(ScopedModel):
 
     def __str__(self) -> str:
         return f"{self.batch_id}/{self.sequence}"
-
-    @property
-    def organisation(self) -> Organisation:
-        """Return the bank the card is for."""
-        return self.batch.order.bank
