@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from portal.core.crypto import sm3
 from portal.models import ApiToken, AuditEntry, User
-from portal.services import issue_token
+from portal.services.tokens import issue_token
 
 ROOT = "/api/v1"
 

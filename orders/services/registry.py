@@ -14,7 +14,7 @@ from portal.core.crypto import Sm2PublicKey
 from portal.core.errors import InputRefusedError
 from portal.models import Organisation, User
 from portal.roles import require
-from portal.services import check_values
+from portal.services.master_rows import check_values
 from portal.workflow import locked
 
 

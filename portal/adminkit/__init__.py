@@ -5,6 +5,7 @@ from portal.adminkit.columns import badge, bar, days_text, grouped, light_badge,
 from portal.adminkit.downloads import attachment, safe_name, written
 from portal.adminkit.filters import exact_filter, organisation_filter
 from portal.adminkit.progress import ProgressAdmin
+from portal.adminkit.requests import signed_in
 from portal.adminkit.verbs import VerbForm, result_page, verb
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "register",
     "result_page",
     "safe_name",
+    "signed_in",
     "status_column",
     "table",
     "verb",

@@ -22,7 +22,7 @@ from unfold.dataclasses import UnfoldAction
 from portal.core.errors import PermissionRefusedError, PortalError
 from portal.models import User
 from portal.roles import PERMISSIONS
-from portal.services import save_row
+from portal.services.master_rows import save_row
 from portal.texts import described, told
 
 M = TypeVar("M", bound=models.Model)

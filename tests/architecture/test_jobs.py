@@ -85,7 +85,7 @@ def test_only_three_places_talk_to_the_queues() -> None:
     }
     enqueuing = {"portal/queue.py", "stations/services/self_tests.py"}
     working = {"portal/management/commands/worker.py", "stations/agent/worker.py"}
-    unregistering = {"portal/admin.py"}
+    unregistering = {"portal/admin/__init__.py"}
     assert users == enqueuing | working | unregistering
 
 

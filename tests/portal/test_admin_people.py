@@ -12,7 +12,7 @@ from portal.audit import record_alone
 from portal.choices import OrganisationKind, Role, TaskStatus
 from portal.core.crypto import sm3
 from portal.models import ApiToken, AuditEntry, Organisation, Task, User
-from portal.services import ROLE_HOMES
+from portal.services.people import ROLE_HOMES
 from tests.portal.desk import audited, last_action, make_person, page, said, sign_in, text
 
 pytestmark = pytest.mark.django_db

@@ -18,7 +18,7 @@ from portal.dashboard import GROUPS, navigation
 from portal.dashboard_cards import CARDS
 from portal.models import AuditEntry, Organisation, User
 from portal.roles import PERMISSIONS
-from portal.services import ROLE_HOMES
+from portal.services.people import ROLE_HOMES
 from tests.portal.desk import make_person, page, sign_in, text
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.core.errors import PortalError
 from portal.models import User
-from portal.services import issue_token
+from portal.services.tokens import issue_token
 
 DEFAULT_DAYS = 90
 

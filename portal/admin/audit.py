@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 
 from portal.adminkit import ScopedAdmin, badge, exact_filter, register, result_page, verb
 from portal.models import AuditEntry, User
-from portal.services import export_audit, verify_audit
+from portal.services.audit import export_audit, verify_audit
 
 
 class _Line:

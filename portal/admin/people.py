@@ -1,0 +1,165 @@
+"""Admin of the people who sign in."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib.admin import display
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.enums import ActionVariant
+
+from portal.adminkit import (
+    ScopedAdmin,
+    VerbForm,
+    badge,
+    organisation_filter,
+    register,
+    signed_in,
+    verb,
+)
+from portal.choices import OrganisationKind, Role
+from portal.models import Organisation, User
+from portal.services.people import add_user, change_user, reset_password
+
+
+class _PersonForm(VerbForm):
+    last_name = forms.CharField(label=gettext_lazy("姓"), max_length=50)
+    first_name = forms.CharField(label=gettext_lazy("名"), max_length=50, required=False)
+    organisation = forms.ModelChoiceField(
+        label=gettext_lazy("单位"), queryset=Organisation.objects.none(), empty_label=gettext_lazy("请选择")
+    )
+    roles = forms.MultipleChoiceField(
+        label=gettext_lazy("角色"),
+        choices=Role.choices,
+        required=False,
+        help_text=gettext_lazy("系统管理员、安全管理员、审计员三个角色互斥，且不能与其他角色兼任"),
+    )
+
+    def prepare(self) -> None:
+        """Offer the organisations that are in use."""
+        rows = Organisation.objects.visible_to(signed_in(self.request)).filter(is_active=True)
+        field = cast("forms.ModelChoiceField[Organisation]", self.fields["organisation"])
+        field.queryset = rows
+
+
+class AddUserForm(_PersonForm):
+    """What a new user needs."""
+
+    username = forms.CharField(label=gettext_lazy("用户名"), max_length=150)
+    password = forms.CharField(
+        label=gettext_lazy("初始密码"),
+        widget=forms.PasswordInput,
+        strip=False,
+        help_text=gettext_lazy("至少 10 个字符，不能全为数字，不能与姓名相近"),
+    )
+    field_order = ("username", "last_name", "first_name", "organisation", "roles", "password")
+
+
+class ChangeUserForm(_PersonForm):
+    """What may change about a user."""
+
+    is_active = forms.BooleanField(label=gettext_lazy("允许登录"), required=False)
+
+    def prepare(self) -> None:
+        """Start from what is."""
+        super().prepare()
+        user = cast("User", self.row)
+        for name in ("last_name", "first_name", "organisation", "roles", "is_active"):
+            self.fields[name].initial = getattr(user, name)
+
+
+class PasswordForm(VerbForm):
+    """A new password, typed twice."""
+
+    password = forms.CharField(label=gettext_lazy("新密码"), widget=forms.PasswordInput, strip=False)
+    again = forms.CharField(label=gettext_lazy("再次输入"), widget=forms.PasswordInput, strip=False)
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse two different passwords."""
+        cleaned = super().clean() or {}
+        if cleaned.get("password") != cleaned.get("again"):
+            self.add_error("again", _("两次输入的密码不一致"))
+        return cleaned
+
+
+def _is_person(user: User) -> bool:
+    return not user.is_system
+
+
+@register(User)
+class UserAdmin(ScopedAdmin[User]):
+    """Who may sign in and in which roles."""
+
+    list_display = ("username", "get_full_name", "organisation", "role_labels", "activity", "last_login")
+    list_filter = (
+        organisation_filter("organisation", OrganisationKind.BANK, gettext_lazy("银行")),
+        "is_active",
+    )
+    list_select_related = ("organisation",)
+    search_fields = ("^username", "last_name", "first_name")
+    search_help_text = gettext_lazy("按用户名或姓名查找")
+    fields = (
+        "username",
+        "get_full_name",
+        "organisation",
+        "role_labels",
+        "activity",
+        "last_login",
+        "date_joined",
+    )
+    ordering = ("username",)
+    actions_list = ("add_person",)
+    actions_detail = ("change_person", "set_password")
+
+    @display(description=gettext_lazy("角色"))
+    def role_labels(self, row: User) -> Any:
+        """Show every role by name."""
+        labels = [badge(Role(role).label, "info") for role in row.roles]
+        return format_html(" ".join(["{}"] * len(labels)), *labels) if labels else "-"
+
+    @display(description=gettext_lazy("状态"))
+    def activity(self, row: User) -> Any:
+        """Say whether the user may sign in."""
+        if row.is_system:
+            return badge(_("系统账户"), "warning")
+        return badge(_("启用"), "success") if row.is_active else badge(_("停用"))
+
+    @verb(
+        label=gettext_lazy("新增用户"),
+        permission="portal.add_user",
+        form=AddUserForm,
+        icon="person_add",
+        variant=ActionVariant.PRIMARY,
+    )
+    def add_person(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
+        """Add a user."""
+        user = add_user(**cleaned, actor=signed_in(request))
+        return _("已新增用户 %(name)s") % {"name": user.username}
+
+    @verb(
+        label=gettext_lazy("修改"),
+        permission="portal.change_user",
+        form=ChangeUserForm,
+        when=_is_person,
+        icon="edit",
+    )
+    def change_person(self, request: HttpRequest, row: User, cleaned: dict[str, Any]) -> str:
+        """Change a user."""
+        change_user(row, **cleaned, actor=signed_in(request))
+        return _("已保存")
+
+    @verb(
+        label=gettext_lazy("重置密码"),
+        permission="portal.change_user",
+        form=PasswordForm,
+        when=_is_person,
+        icon="key",
+    )
+    def set_password(self, request: HttpRequest, row: User, cleaned: dict[str, Any]) -> str:
+        """Set a user's password."""
+        reset_password(row, password=cleaned["password"], actor=signed_in(request))
+        return _("密码已重置，该用户的其他登录已失效")
