@@ -1,6 +1,6 @@
 """Models of the orders app: contracts, banks, packages, account files, records and orders."""
 
-from orders.models.accounts import AccountFile, AccountRow
+from orders.models.accounts import AccountFile, AccountPackage, AccountRow
 from orders.models.calendar import WorkCalendarDay
 from orders.models.ordering import Order, SupplierChoice
 from orders.models.packages import IntakeChunk, Package, PackagePhoto, SenderKey
@@ -9,6 +9,7 @@ from orders.models.records import CardholderRecord
 
 __all__ = [
     "AccountFile",
+    "AccountPackage",
     "AccountRow",
     "BankProfile",
     "CardholderRecord",

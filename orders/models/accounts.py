@@ -10,9 +10,55 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from orders.choices import AccountFileStatus
+from orders.choices import AccountFileStatus, AccountPackageStatus
+from orders.models.packages import SenderKey
 from portal.models import Organisation, User
 from portal.scoping import ScopedModel
+
+
+class AccountPackage(ScopedModel):
+    """A bank's sealed account package: the register against replay, and why one was refused (R-8).
+
+    Of its content only the account files are kept, each sealed under a key of its own.
+    """
+
+    Status = AccountPackageStatus
+    VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "bank": "bank"}
+
+    bank = models.ForeignKey(Organisation, verbose_name=_("银行"), on_delete=models.PROTECT)
+    number = models.CharField(_("包号"), max_length=64)
+    sender_key = models.ForeignKey(
+        SenderKey, verbose_name=_("发送方公钥"), null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    file_name = models.CharField(_("文件名"), max_length=200)
+    status = models.CharField(_("状态"), max_length=16, choices=AccountPackageStatus.choices)
+    refusal_code = models.CharField(_("拒收代码"), max_length=64, blank=True)
+    refusal_text = models.CharField(_("拒收原因"), max_length=500, blank=True)
+    payload_digest = models.BinaryField(_("SM3 摘要"), max_length=32, null=True)
+    received_at = models.DateTimeField(_("接收时间"), auto_now_add=True)
+    received_by = models.ForeignKey(User, verbose_name=_("接收人"), on_delete=models.PROTECT)
+
+    class Meta:
+        verbose_name = _("密封账号包")
+        verbose_name_plural = pgettext_lazy("plural", "密封账号包")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="account_package_no_replay",
+                fields=["bank", "number"],
+                condition=Q(status="received"),
+                violation_error_message=_("该包号已接收过"),
+            ),
+            models.UniqueConstraint(
+                name="account_package_no_replay_payload",
+                fields=["payload_digest"],
+                condition=Q(status="received"),
+                violation_error_message=_("相同内容的数据包已接收过"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.number
 
 
 class AccountFile(ScopedModel):
@@ -28,6 +74,13 @@ class AccountFile(ScopedModel):
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {"purchaser": "", "bank": "bank"}
 
     bank = models.ForeignKey(Organisation, verbose_name=_("银行"), on_delete=models.PROTECT)
+    package = models.ForeignKey(
+        AccountPackage,
+        verbose_name=_("密封账号包"),
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="files",
+    )
     file_name = models.CharField(_("文件名"), max_length=200)
     digest = models.BinaryField(_("SM3 摘要"), max_length=32)
     size = models.PositiveBigIntegerField(_("字节数"))
@@ -37,6 +90,7 @@ class AccountFile(ScopedModel):
     refusal_code = models.CharField(_("拒收代码"), max_length=64, blank=True)
     refusal_text = models.CharField(_("拒收原因"), max_length=500, blank=True)
     key_id = models.CharField(max_length=64)
+    ring_key_id = models.CharField(max_length=64, blank=True)  # once loaded: a key for each row
     stored_name = models.CharField(max_length=200)
     problems_sealed = models.BinaryField(null=True)
     row_count = models.PositiveIntegerField(_("行数"), null=True)

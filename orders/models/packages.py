@@ -10,21 +10,32 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from orders.choices import PackageStatus
+from orders.choices import KeyUse, PackageStatus
 from portal.models import Organisation, User
 from portal.scoping import ScopedModel
 
 
 class SenderKey(ScopedModel):
-    """A sender's SM2 public key and when it is valid; senders rotate by adding the next one."""
+    """A party's SM2 public key and when it is valid; parties rotate by adding the next one.
+
+    Packages of the party are verified with it, and what is sent to the party is sealed to it.
+    """
 
     organisation = models.ForeignKey(
         Organisation, verbose_name=_("单位"), on_delete=models.PROTECT, related_name="sender_keys"
     )
     public_key = models.TextField(_("SM2 公钥"))
+    use = models.CharField(_("用途"), max_length=16, choices=KeyUse.choices, default=KeyUse.BOTH)
     valid_from = models.DateTimeField(_("生效时间"))
     valid_until = models.DateTimeField(_("失效时间"))
     revoked_at = models.DateTimeField(_("撤销时间"), null=True, blank=True)
+    added_at = models.DateTimeField(_("登记时间"), auto_now_add=True, null=True)
+    added_by = models.ForeignKey(
+        User, verbose_name=_("登记人"), null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    revoked_by = models.ForeignKey(
+        User, verbose_name=_("撤销人"), null=True, on_delete=models.PROTECT, related_name="+"
+    )
 
     class Meta:
         verbose_name = _("发送方公钥")
@@ -51,6 +62,9 @@ class Package(ScopedModel):
 
     number = models.CharField(_("包号"), max_length=64)
     sender = models.ForeignKey(Organisation, verbose_name=_("发送方"), null=True, on_delete=models.PROTECT)
+    sender_key = models.ForeignKey(
+        SenderKey, verbose_name=_("发送方公钥"), null=True, on_delete=models.PROTECT, related_name="+"
+    )
     file_name = models.CharField(_("文件名"), max_length=200)
     status = models.CharField(
         _("状态"), max_length=16, choices=PackageStatus.choices, default=PackageStatus.RECEIVED
@@ -63,6 +77,9 @@ class Package(ScopedModel):
     payload_context = models.BinaryField(max_length=512, default=b"")
     content_key_id = models.CharField(max_length=64, blank=True)
     key_id = models.CharField(max_length=64, blank=True)
+    # From the first destruction on: a ring with a key for each person left, instead of the two keys above.
+    ring_key_id = models.CharField(max_length=64, blank=True)
+    rekey_wanted_at = models.DateTimeField(null=True)
     stored_name = models.CharField(max_length=200, blank=True)
     received_at = models.DateTimeField(_("接收时间"), auto_now_add=True)
     received_by = models.ForeignKey(User, verbose_name=_("接收人"), on_delete=models.PROTECT)

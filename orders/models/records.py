@@ -24,7 +24,7 @@ OPEN = (RecordStatus.ACCEPTED, RecordStatus.MATCHED, RecordStatus.ORDERED)
 class CardholderRecord(ScopedModel):
     """One version of one person's row; destroyed when the batch is signed for (R-22).
 
-    `*_sealed` columns are SM4-GCM under the package's key, with record id, version and column as
+    `*_sealed` columns are SM4-GCM under the package's key or the person's in its ring, with record id, version and column as
     associated data; `*_index` columns are blind indexes (HMAC-SM3). See orders/personal.py.
     """
 
@@ -52,6 +52,8 @@ class CardholderRecord(ScopedModel):
     problem_codes = ArrayField(models.CharField(max_length=40), verbose_name=_("问题代码"), default=list)
     problems_sealed = models.BinaryField(null=True)
     source_sealed = models.BinaryField(null=True)
+    # Sealed under the person's own key in the package's ring instead of under the package's key.
+    in_ring = models.BooleanField(default=False, db_default=False)
     number_index = models.BinaryField(max_length=32)
     name_index = models.BinaryField(max_length=32)
     card_number_index = models.BinaryField(max_length=32, null=True)
@@ -71,7 +73,8 @@ class CardholderRecord(ScopedModel):
     photo_size = models.PositiveIntegerField(null=True)
     photo_method = models.PositiveSmallIntegerField(null=True)
     photo_crc = models.BigIntegerField(null=True)
-    photo_name = models.CharField(max_length=200, blank=True)  # a corrected photo's own sealed file
+    # A corrected photo's own sealed file; with an offset: a file of photos, each under its person's own key.
+    photo_name = models.CharField(max_length=200, blank=True)
     unmatched_reason = models.CharField(
         _("未匹配原因"), max_length=20, choices=UnmatchedReason.choices, blank=True, default=""
     )
