@@ -74,6 +74,21 @@ class AccountFileStatus(models.TextChoices):
     DESTROYED = "destroyed", _("已销毁")
 
 
+class AccountPackageStatus(models.TextChoices):
+    """What became of a bank's sealed account package; the files in it go their own way."""
+
+    RECEIVED = "received", _("已接收")
+    REFUSED = "refused", _("已拒收")
+
+
+class KeyUse(models.TextChoices):
+    """What a party's SM2 key is for: some keep one pair to sign and another to decrypt (GM/T 0015)."""
+
+    BOTH = "both", _("签名和加密")
+    SIGNATURE = "signature", _("只用于签名")
+    ENCRYPTION = "encryption", _("只用于加密")
+
+
 class OrderStatus(models.TextChoices):
     """States of an order."""
 
