@@ -42,3 +42,12 @@ class TaskStatus(models.TextChoices):
     QUEUED = "queued", _("排队中")
     DONE = "done", _("已完成")
     FAILED = "failed", _("失败")
+
+
+class RoleRequestStatus(models.TextChoices):
+    """States of a request for roles."""
+
+    PENDING = "pending", _("待批准")
+    GRANTED = "granted", _("已批准")
+    REJECTED = "rejected", _("已驳回")
+    WITHDRAWN = "withdrawn", _("已撤回")

@@ -2,8 +2,10 @@
 
 from portal.models.audit import AuditEntry
 from portal.models.organisations import Organisation
-from portal.models.people import ApiToken, PortalUserManager, User
+from portal.models.people import ApiToken, PasswordRecord, PortalUserManager, RoleRequest, User
 from portal.models.requests import IdempotencyKey
+from portal.models.second_factor import RecoveryCode, SecondFactor
+from portal.models.sessions import SignInAttempt, SignInStep, UserSession
 from portal.models.tasks import PendingRemoval, Task
 from portal.scoping import ScopedQuerySet
 
@@ -12,9 +14,16 @@ __all__ = [
     "AuditEntry",
     "IdempotencyKey",
     "Organisation",
+    "PasswordRecord",
     "PendingRemoval",
     "PortalUserManager",
+    "RecoveryCode",
+    "RoleRequest",
     "ScopedQuerySet",
+    "SecondFactor",
+    "SignInAttempt",
+    "SignInStep",
     "Task",
     "User",
+    "UserSession",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -10,7 +11,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from portal.choices import ADMINISTRATORS, Role
+from portal.choices import ADMINISTRATORS, Role, RoleRequestStatus
 from portal.models.organisations import Organisation
 
 
@@ -46,6 +47,11 @@ class User(AbstractUser):
         blank=True,
     )
     is_system = models.BooleanField(_("系统账户"), default=False, editable=False)
+    password_changed_at = models.DateTimeField(_("密码修改时间"), null=True, editable=False)
+    must_change_password = models.BooleanField(_("须修改密码"), default=False, editable=False)
+
+    # The scope of the API token the user came with; None for a person, who has all of the roles' permissions.
+    token_permissions: frozenset[str] | None = None
 
     objects: ClassVar[PortalUserManager] = PortalUserManager()
 
@@ -85,6 +91,7 @@ class ApiToken(models.Model):
     )
     name = models.CharField(_("名称"), max_length=64)
     digest = models.BinaryField(max_length=32, unique=True)
+    scopes = ArrayField(models.CharField(max_length=32), verbose_name=_("权限范围"), default=list)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)
     expires_at = models.DateTimeField(_("到期时间"))
     last_used_at = models.DateTimeField(_("最近使用"), null=True)
@@ -97,3 +104,73 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user.username}: {self.name}"
+
+
+class PasswordRecord(models.Model):
+    """The hash of a password somebody had: the last ones may not come back."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="password_records")
+    encoded = models.CharField(max_length=128)
+    set_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("历史密码")
+        verbose_name_plural = pgettext_lazy("plural", "历史密码")
+        ordering = ["-set_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.set_at:%Y-%m-%d}"
+
+
+class RoleRequest(models.Model):
+    """Roles that a system administrator asks for somebody and a security administrator grants or refuses."""
+
+    Status = RoleRequestStatus
+    TRANSITIONS: ClassVar[Mapping[str, frozenset[str]]] = {
+        RoleRequestStatus.PENDING: frozenset(
+            {RoleRequestStatus.GRANTED, RoleRequestStatus.REJECTED, RoleRequestStatus.WITHDRAWN}
+        ),
+    }
+
+    user = models.ForeignKey(
+        User, verbose_name=_("用户"), on_delete=models.PROTECT, related_name="role_requests"
+    )
+    organisation = models.ForeignKey(
+        Organisation, verbose_name=_("单位"), on_delete=models.PROTECT, related_name="+"
+    )
+    roles = ArrayField(
+        models.CharField(max_length=32, choices=Role.choices), verbose_name=_("角色"), default=list
+    )
+    status = models.CharField(
+        _("状态"), max_length=16, choices=RoleRequestStatus.choices, default=RoleRequestStatus.PENDING
+    )
+    requested_by = models.ForeignKey(
+        User, verbose_name=_("申请人"), on_delete=models.PROTECT, related_name="+"
+    )
+    requested_at = models.DateTimeField(_("申请时间"), auto_now_add=True)
+    decided_by = models.ForeignKey(
+        User, verbose_name=_("批准人"), null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    decided_at = models.DateTimeField(_("批准时间"), null=True)
+    reason = models.CharField(_("理由"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("角色申请")
+        verbose_name_plural = pgettext_lazy("plural", "角色申请")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="role_request_one_pending",
+                fields=["user"],
+                condition=models.Q(status=RoleRequestStatus.PENDING),
+            ),
+            models.CheckConstraint(
+                name="role_request_two_people",
+                condition=models.Q(decided_by__isnull=True)
+                | ~models.Q(decided_by=models.F("requested_by")) & ~models.Q(decided_by=models.F("user")),
+                violation_error_message=_("角色须由申请人和本人以外的安全管理员批准"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} #{self.pk}"

@@ -1,0 +1,63 @@
+"""What an API token may be issued for: areas of the API, each a few permissions of the roles table.
+
+A token carries the permissions of its scopes that its owner's roles have as well, never more. Whoever adds a
+view to the API adds its permissions here; a test walks every view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from portal.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One area of the API."""
+
+    label: Any
+    permissions: frozenset[str]
+
+
+def _scope(label: Any, *permissions: str) -> Scope:
+    return Scope(label, frozenset(permissions))
+
+
+SCOPES: Mapping[str, Scope] = {
+    "packages.read": _scope(_("查看数据包"), "orders.view_package"),
+    "packages.write": _scope(_("提交数据包"), "orders.view_package", "orders.receive_package"),
+    "returns.read": _scope(_("下载退回清单"), "orders.view_package", "orders.export_returns"),
+    "orders.read": _scope(_("查看订单"), "orders.view_order"),
+    "accounts.read": _scope(_("查看账号文件"), "orders.view_accountfile"),
+    "accounts.write": _scope(_("上传账号文件"), "orders.view_accountfile", "orders.upload_accounts"),
+    "deliveries.read": _scope(
+        _("查看交付与清单"),
+        "production.view_delivery",
+        "production.view_carton",
+        "production.download_list",
+    ),
+    "deliveries.write": _scope(
+        _("点收与签收"), "production.view_delivery", "production.view_carton", "production.sign_delivery"
+    ),
+    "return_files.read": _scope(_("下载回盘文件"), "production.view_returnfile"),
+    "certificates.read": _scope(_("查看销毁证明"), "production.view_destructioncertificate"),
+    "statements.read": _scope(_("查看结算单"), "billing.view_statement"),
+    "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
+    "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),
+}
+
+
+def permissions_of(scopes: Iterable[str]) -> frozenset[str]:
+    """Return what scopes allow; one that no longer exists allows nothing."""
+    return frozenset().union(*(SCOPES[name].permissions for name in scopes if name in SCOPES))
+
+
+def scopes_open_to(user: User) -> list[str]:
+    """Return the scopes all of whose permissions the user's roles have."""
+    owned = user.get_all_permissions()
+    return [name for name, scope in SCOPES.items() if scope.permissions <= owned]
