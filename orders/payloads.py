@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
 from django.core.files.storage import default_storage
 
 from orders.models import Package
 from portal.core.key_refusals import KeyDestroyedError
 from portal.core.seal import SealedReader
-from portal.core.ziprefusals import ZipMismatchError
-from portal.core.ziptable import Entry, read_entry
+from portal.core.ziprefusals import ZipOversizeError
+from portal.core.ziptable import Entry, content_of, member_at
 from portal.files import keystore
 
 OPEN_PAYLOADS = 4
 MAX_PHOTO_SIZE = 2 << 20
 """Bytes beyond which a photo is not even read; validation's own limit is far below."""
-_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-_FLAG_UTF8 = 1 << 11
+_USUAL_HEADER = 96  # bytes of a member's own header with the name of a photo
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoPlace:
+class PhotoPlace(NamedTuple):
     """Where one photo lies in a package's payload, as the ZIP's directory described it."""
 
     offset: int
@@ -111,13 +108,11 @@ def read_photo_at(reader: SealedReader, place: PhotoPlace) -> tuple[str, bytes]:
 
     The name stands in the member's own header only; the caller compares it with the person it wanted.
     """
-    header = reader.read_at(place.offset, _LOCAL_HEADER.size)
-    if len(header) != _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
-        raise ZipMismatchError("文件头与压缩包目录不一致", where=f"第 {place.offset} 字节")
-    flags, name_size, extra_size = _LOCAL_HEADER.unpack(header)[2], *_LOCAL_HEADER.unpack(header)[-2:]
-    start = place.offset + _LOCAL_HEADER.size
-    raw = reader.read_at(start, name_size)
-    name = raw.decode("utf-8" if flags & _FLAG_UTF8 else "cp437", "replace")
-    end = start + name_size + extra_size + place.compressed_size
-    entry = Entry(name, place.offset, place.compressed_size, place.size, place.method, place.crc, end)
-    return name, read_entry(cast("BinaryIO", reader), entry, MAX_PHOTO_SIZE)
+    if place.size > MAX_PHOTO_SIZE or place.compressed_size > MAX_PHOTO_SIZE:
+        raise ZipOversizeError("照片过大", expected=f"≤ {MAX_PHOTO_SIZE} 字节", got=str(place.size))
+    block = reader.read_at(place.offset, _USUAL_HEADER + place.compressed_size)
+    name, header_size = member_at(block, place.offset)
+    span = header_size + place.compressed_size
+    if span > len(block):
+        block = reader.read_at(place.offset, span)
+    return name, content_of(block, Entry(name, *place, place.offset + span))

@@ -16,7 +16,7 @@ from orders.models import CardholderRecord
 from orders.payloads import PhotoPlace, payload_reader, read_photo_at
 from orders.validation import NormalisedRecord
 from portal import files
-from portal.core.crypto import FieldCipher, TamperedError
+from portal.core.crypto import BlindIndex, FieldCipher, TamperedError
 from portal.core.idnumbers import mask_number, normalise_number
 from portal.core.names import mask_name, normalise_name
 from portal.core.problems import Problem
@@ -50,8 +50,7 @@ class PersonalPart:
 
     def to_json(self) -> str:
         """Return compact JSON, dates as YYYY-MM-DD."""
-        values = {name: getattr(self, name) for name in _PART_NAMES}
-        return _compact(values, default=dt.date.isoformat)
+        return _PART_JSON.encode({name: getattr(self, name) for name in _PART_NAMES})
 
     @classmethod
     def from_json(cls, text: str) -> PersonalPart:
@@ -61,6 +60,7 @@ class PersonalPart:
 
 
 _PART_NAMES = tuple(field.name for field in fields(PersonalPart))
+_PART_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dt.date.isoformat)
 
 
 def context(record_id: int, version: int, column: str) -> bytes:
@@ -156,19 +156,19 @@ def masked_name(record: CardholderRecord) -> str:
     return mask_name(open_name(record))
 
 
-def number_index(number: str) -> bytes:
-    """Return the blind index of a number in any spelling (R-45)."""
-    return _index("number", normalise_number(number))
+def number_index(number: str, indexer: BlindIndex | None = None) -> bytes:
+    """Return the blind index of a number in any spelling (R-45); bulk work has the indexer at hand."""
+    return _index("number", normalise_number(number), indexer)
 
 
-def name_index(name: str) -> bytes:
+def name_index(name: str, indexer: BlindIndex | None = None) -> bytes:
     """Return the blind index of a name; Latin names are equal whatever their case (R-12)."""
-    return _index("name", normalise_name(name).upper())
+    return _index("name", normalise_name(name).upper(), indexer)
 
 
-def card_number_index(card_number: str) -> bytes:
+def card_number_index(card_number: str, indexer: BlindIndex | None = None) -> bytes:
     """Return the blind index of a social security card number (AAZ500)."""
-    return _index("card_number", normalise_number(card_number))
+    return _index("card_number", normalise_number(card_number), indexer)
 
 
 def account_index(account: str) -> bytes:
@@ -176,9 +176,9 @@ def account_index(account: str) -> bytes:
     return _index("account", normalise_number(account).replace(" ", ""))
 
 
-def _index(kind: str, value: str) -> bytes:
+def _index(kind: str, value: str, indexer: BlindIndex | None = None) -> bytes:
     # The kind keeps equal texts of different columns apart: an account is never found as a number.
-    return files.blind_index().of(f"{kind}:{value}".encode("utf-8", "replace").decode())
+    return (indexer or files.blind_index()).of(f"{kind}:{value}")
 
 
 def photo_place(record: CardholderRecord) -> PhotoPlace | None:
@@ -199,10 +199,10 @@ def read_photo(record: CardholderRecord) -> bytes | None:
     return read_photo_at(payload_reader(record.package), place)[1] if place else None
 
 
-def read_photo_of(payload: SealedReader, place: PhotoPlace, wanted: bytes) -> bytes:
-    """Return the photo at `place`; raise TamperedError unless its name is the number with index `wanted`."""
+def read_photo_of(payload: SealedReader, place: PhotoPlace, number: str) -> bytes:
+    """Return the photo at `place`; raise TamperedError unless it is named by this number."""
     name, photo = read_photo_at(payload, place)
-    if number_index(photo_number(name)) != wanted:
+    if normalise_number(photo_number(name)) != normalise_number(number):
         raise TamperedError("照片与登记的位置不符", where=f"第 {place.offset} 字节")
     return photo
 
@@ -212,5 +212,5 @@ def photo_number(name: str) -> str:
     return name.removeprefix(PHOTO_FOLDER).rpartition(".")[0]
 
 
-def _compact(value: Any, default: Any = None) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -170,7 +170,15 @@ class _RowCheck:
         if extra:
             count = len(extra) if isinstance(extra, list) else 1
             self.fail(ROW, "row_too_long", f"{len(COLUMNS)}列", f"多出{count}列")
-        return {column.code: self._cell(column, row.get(column.code)) for column in COLUMNS}
+        cells = {}
+        for column in COLUMNS:
+            value = row.get(column.code)
+            text = value.strip() if isinstance(value, str) else ""
+            # Nearly every cell is plain; only the others are looked at one rule after the other.
+            if not text or len(text) > column.max_length or not text.isprintable():
+                text = self._cell(column, value)
+            cells[column.code] = text
+        return cells
 
     def _cell(self, column: Column, value: object) -> str:
         text = ("" if value is None else value if isinstance(value, str) else str(value)).strip()

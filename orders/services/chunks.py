@@ -28,7 +28,8 @@ _FIELDS = ("package_id", "part", "row_count", "sealed_rows")
 class SourceRow(NamedTuple):
     """One row as received: cells in the order of COLUMN_CODES, None where the line was too short.
 
-    `first_row` is the row of the same person further up, 0 if there is none.
+    `first_row` is the row of the same person further up, 0 if there is none; `number_index` the blind index
+    of the number, in hex.
     """
 
     number: int
@@ -36,6 +37,7 @@ class SourceRow(NamedTuple):
     surplus: int
     flaw: str
     first_row: int
+    number_index: str
 
     def by_column(self) -> dict[Any, Any]:
         """Return the row as `csv.DictReader` would: what `validate_row` takes."""
@@ -51,7 +53,7 @@ class SourceRow(NamedTuple):
     @property
     def number_text(self) -> str:
         """Return AAC002 as received, cut where `validate_row` cuts it."""
-        return normalise_number((self.cells[1] or "")[:64])
+        return _number_text(self.cells)
 
 
 @dataclass(slots=True)
@@ -79,31 +81,32 @@ def open_chunk(package: Package, chunk: IntakeChunk) -> list[SourceRow]:
 
 def _source_rows(table: Iterator[Row]) -> Iterator[SourceRow]:
     seen: dict[int, int] = {}
-    for number, row in enumerate(table, start=1):
-        cells = [_cell(row, code) for code in COLUMN_CODES]
-        source = SourceRow(number, cells, max(0, row.surplus), row.flaw, 0)
-        yield source._replace(first_row=_first_row(seen, source))
+    indexer = files.blind_index()
+    for place, row in enumerate(table, start=1):
+        value = row.values.get
+        cells = [cell and cell[:MAX_CELL] for cell in map(value, COLUMN_CODES)]
+        number = _number_text(cells)
+        index = number_index(number, indexer)
+        first = _first_row(seen, index, place) if number else 0
+        yield SourceRow(place, cells, max(0, row.surplus), row.flaw, first, index.hex())
 
 
-def _cell(row: Row, code: str) -> str | None:
-    value = row.values.get(code)
-    return value if value is None else value[:MAX_CELL]
+def _number_text(cells: list[str | None]) -> str:
+    return normalise_number((cells[1] or "")[:64])
 
 
-def _first_row(seen: dict[int, int], source: SourceRow) -> int:
+def _first_row(seen: dict[int, int], index: bytes, place: int) -> int:
     """Tell where this person stood first; eight bytes of the index suffice and keep 100,000 people small."""
-    if not source.number_text:
-        return 0
-    key = int.from_bytes(number_index(source.number_text)[:8], "big")
-    first = seen.setdefault(key, source.number)
-    return 0 if first == source.number else first
+    first = seen.setdefault(int.from_bytes(index[:8], "big"), place)
+    return 0 if first == place else first
 
 
 def _chunks(package: Package, rows: Iterator[SourceRow], cut: Cut) -> Iterator[tuple[Any, ...]]:
     waiting: list[str] = []
     size = 0
+    encode = json.JSONEncoder(separators=(",", ":")).encode
     for row in rows:
-        text = json.dumps(row, ensure_ascii=True, separators=(",", ":"))
+        text = encode(row)
         waiting.append(text)
         size += len(text)
         if len(waiting) == CHUNK_ROWS or size >= CHUNK_BYTES:

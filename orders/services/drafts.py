@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError
 from django.utils import timezone
 
 from orders.choices import RecordStatus
@@ -96,7 +97,7 @@ def examine(
 
     `index` is the blind index of the row's number, `place` where its photo lies, if anywhere.
     """
-    checked = _checked(payload, row, index, place, rules)
+    checked = _checked(payload, row, place, rules)
     problems = [*checked.problems]
     if row.first_row:
         got = f"与第{row.first_row}条重复"
@@ -106,13 +107,11 @@ def examine(
     return Draft(row.number, source, index, checked.values, tuple(problems), bank_id, place)
 
 
-def _checked(
-    payload: SealedReader, row: SourceRow, index: bytes, place: PhotoPlace | None, rules: Rules
-) -> Checked:
+def _checked(payload: SealedReader, row: SourceRow, place: PhotoPlace | None, rules: Rules) -> Checked:
     unread = _UNREAD.get(row.flaw)
     if unread is not None and not any(row.cells):
         return Checked(None, (unread,), row.number_text)
-    photo, damaged = _photo(payload, place, index, rules)
+    photo, damaged = _photo(payload, place, row.number_text, rules)
     checked = validate_row(row.by_column(), photo=photo, rules=rules)
     if damaged is not None:  # the place is known, so the photo is not missing
         found = [problem for problem in checked.problems if problem.field != images.FIELD]
@@ -121,7 +120,7 @@ def _checked(
 
 
 def _photo(
-    payload: SealedReader, place: PhotoPlace | None, index: bytes, rules: Rules
+    payload: SealedReader, place: PhotoPlace | None, number: str, rules: Rules
 ) -> tuple[bytes | None, Problem | None]:
     """Return the photo, or what keeps it from being read; a changed package raises TamperedError."""
     if place is None:
@@ -130,7 +129,7 @@ def _photo(
         expected = f"不超过{rules.photo.max_bytes}字节"
         return None, Problem(images.FIELD, "photo_too_large", expected, f"{place.size}字节")
     try:
-        return read_photo_of(payload, place, index), None
+        return read_photo_of(payload, place, number), None
     except ZipRefusedError:
         return None, Problem(images.FIELD, "photo_damaged", "完整的JPEG图像", "压缩包内校验不符")
 
@@ -145,14 +144,20 @@ def insert_drafts(package: Package, drafts: list[Draft]) -> None:
     refused = [draft for draft in good if draft.record_id not in written]
     _note_open(refused)
     returned = [draft for draft in drafts if draft.problems]
-    copy_rows(CardholderRecord, _FIELDS, (_returned_row(package, draft, now) for draft in returned))
+    writer = _RowWriter(package, now)
+    copy_rows(CardholderRecord, _FIELDS, (writer.returned(draft) for draft in returned))
 
 
 def insert_accepted(package: Package, drafts: Sequence[Draft], now: datetime) -> set[int]:
     """Insert good drafts as ACCEPTED; return the ids of those no open record stood in the way of."""
-    rows = (_accepted_row(package, draft, now) for draft in drafts)
-    written = copy_insert(CardholderRecord, _FIELDS, rows, on_conflict_do_nothing=True)
-    return {record_id for (record_id,) in written}
+    writer = _RowWriter(package, now)
+    rows = [writer.accepted(draft) for draft in drafts]
+    try:  # Mostly nobody stands in the way, and then a plain COPY is enough.
+        copy_rows(CardholderRecord, _FIELDS, rows)
+    except IntegrityError:
+        written = copy_insert(CardholderRecord, _FIELDS, rows, on_conflict_do_nothing=True)
+        return {record_id for (record_id,) in written}
+    return {draft.record_id for draft in drafts}
 
 
 def _note_open(refused: Sequence[Draft]) -> None:
@@ -179,44 +184,54 @@ def _photo_columns(draft: Draft) -> tuple[Any, ...]:
     return (place.offset, place.compressed_size, place.size, place.method, place.crc, draft.photo_name)
 
 
-def _accepted_row(package: Package, draft: Draft, now: datetime) -> tuple[Any, ...]:
-    values = draft.values
-    if values is None:
-        raise ValueError("an accepted row has values")
-    cipher = files.cipher(package.key_id)
-    sealed = seal_columns(
-        cipher,
-        draft.record_id,
-        draft.version,
-        number=values.number,
-        name=values.name,
-        personal=PersonalPart.of(values),
-    )
-    return (
-        *(draft.record_id, package.pk, draft.row_number, draft.version, str(RecordStatus.ACCEPTED)),
-        *([], None, None),
-        *(draft.number_index, name_index(values.name), card_number_index(values.card_number)),
-        *sealed,
-        *(values.bank_id, values.delivery_point_id, values.employer_code),
-        *(str(values.issue_kind), str(values.card_kind)),
-        *_photo_columns(draft),
-        *("", draft.corrected_by_id, now),
-    )
+class _RowWriter:
+    """Write drafts as rows of one package; cipher and indexer are asked for once, not for every row."""
 
+    def __init__(self, package: Package, now: datetime) -> None:
+        self.package = package
+        self.now = now
+        self.cipher = files.cipher(package.key_id)
+        self.indexer = files.blind_index()
 
-def _returned_row(package: Package, draft: Draft, now: datetime) -> tuple[Any, ...]:
-    cipher = files.cipher(package.key_id)
-    number, name = (draft.source[code].strip()[:_RAW_LENGTH] for code in ("AAC002", "AAC003"))
-    ids = (draft.record_id, draft.version)
-    codes = list(dict.fromkeys(problem.code for problem in draft.problems))
-    return (
-        *(draft.record_id, package.pk, draft.row_number, draft.version, str(RecordStatus.RETURNED)),
-        codes,
-        seal(cipher, *ids, "problems", problems_text(draft.problems)),
-        seal(cipher, *ids, "source", source_text(draft.source)),
-        *(draft.number_index, name_index(name), None),
-        *(seal(cipher, *ids, "number", number), seal(cipher, *ids, "name", name), None),
-        *(draft.bank_id, None, "", "", ""),
-        *_photo_columns(draft),
-        *("", None, now),
-    )
+    def accepted(self, draft: Draft) -> tuple[Any, ...]:
+        """Return the row of a draft without problems."""
+        values = draft.values
+        if values is None:
+            raise ValueError("an accepted row has values")
+        sealed = seal_columns(
+            self.cipher,
+            draft.record_id,
+            draft.version,
+            number=values.number,
+            name=values.name,
+            personal=PersonalPart.of(values),
+        )
+        return (
+            *(draft.record_id, self.package.pk, draft.row_number, draft.version, RecordStatus.ACCEPTED.value),
+            *([], None, None),
+            draft.number_index,
+            name_index(values.name, self.indexer),
+            card_number_index(values.card_number, self.indexer),
+            *sealed,
+            *(values.bank_id, values.delivery_point_id, values.employer_code),
+            *(values.issue_kind.value, values.card_kind.value),
+            *_photo_columns(draft),
+            *("", draft.corrected_by_id, self.now),
+        )
+
+    def returned(self, draft: Draft) -> tuple[Any, ...]:
+        """Return the row of a draft that goes back, with its problems and what was received."""
+        cipher, ids = self.cipher, (draft.record_id, draft.version)
+        number, name = (draft.source[code].strip()[:_RAW_LENGTH] for code in ("AAC002", "AAC003"))
+        codes = list(dict.fromkeys(problem.code for problem in draft.problems))
+        return (
+            *(draft.record_id, self.package.pk, draft.row_number, draft.version, RecordStatus.RETURNED.value),
+            codes,
+            seal(cipher, *ids, "problems", problems_text(draft.problems)),
+            seal(cipher, *ids, "source", source_text(draft.source)),
+            *(draft.number_index, name_index(name, self.indexer), None),
+            *(seal(cipher, *ids, "number", number), seal(cipher, *ids, "name", name), None),
+            *(draft.bank_id, None, "", "", ""),
+            *_photo_columns(draft),
+            *("", None, self.now),
+        )

@@ -14,7 +14,6 @@ from django.utils import timezone
 from orders.choices import PackageStatus, RecordStatus
 from orders.models import CardholderRecord, IntakeChunk, Package
 from orders.payloads import payload_reader
-from orders.personal import number_index
 from orders.services.chunks import Cut, cut_rows, open_chunk
 from orders.services.drafts import Draft, examine, insert_drafts, load_rules, places_of
 from orders.services.packages import refuse_package
@@ -84,7 +83,7 @@ def hold_open_records() -> None:
 def _examined(package: Package, chunk: IntakeChunk) -> list[Draft]:
     rows = open_chunk(package, chunk)
     rules = load_rules()
-    indexes = [number_index(row.number_text) for row in rows]
+    indexes = [bytes.fromhex(row.number_index) for row in rows]
     places = places_of(package, indexes)
     payload = payload_reader(package)
     return [

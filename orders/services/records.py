@@ -131,7 +131,7 @@ def _corrected(old: CardholderRecord, changes: Mapping[str, str], photo: bytes |
         raise NothingChangedError("没有改动任何内容")
     index = number_index(wanted["AAC002"])
     place = None if photo is not None else _place(old, index)
-    image = photo if photo is not None else _image(old, place, index)
+    image = photo if photo is not None else _image(old, place, wanted["AAC002"])
     checked = validate_row(wanted, photo=image, rules=load_rules())
     if checked.values is None:
         raise CorrectionRefusedError(checked.problems)
@@ -148,10 +148,10 @@ def _place(old: CardholderRecord, index: bytes) -> PhotoPlace | None:
     return places_of(old.package, [index]).get(index) or photo_place(old)
 
 
-def _image(old: CardholderRecord, place: PhotoPlace | None, index: bytes) -> bytes | None:
+def _image(old: CardholderRecord, place: PhotoPlace | None, number: str) -> bytes | None:
     if place is None or place == photo_place(old):
         return read_photo(old)
-    return read_photo_of(payload_reader(old.package), place, index)
+    return read_photo_of(payload_reader(old.package), place, number)
 
 
 def _insert(draft: Draft, package: Package) -> CardholderRecord:

@@ -27,6 +27,7 @@ from orders.services.refusals import (
     PhotoDoubledError,
     RecordsMissingError,
 )
+from portal import files
 from portal.bulk import copy_rows
 from portal.core.rows import Encoding
 from portal.core.seal import SealedReader
@@ -96,10 +97,11 @@ def register_photos(package: Package, payload: SealedReader) -> Members:
 
 
 def _photo_rows(package: Package, entries: Iterator[Entry], members: Members) -> Iterator[tuple[Any, ...]]:
+    indexer = files.blind_index()
     for entry in entries:
         if members.take(entry):
             place = (entry.offset, entry.compressed_size, entry.size, entry.method, entry.crc)
-            yield (package.pk, number_index(photo_number(entry.name)), *place)
+            yield (package.pk, number_index(photo_number(entry.name), indexer), *place)
 
 
 def read_manifest(package: Package, payload: SealedReader, members: Members) -> Manifest:

@@ -93,7 +93,7 @@ class BlindIndex:
         """Return HMAC-SM3 over the UTF-8 value; the caller normalises it first."""
         # A copy of the keyed state costs a third of keying HMAC anew for every value.
         mac = self._keyed.copy()
-        mac.update(value.encode())
+        mac.update(value.encode("utf-8", "replace"))
         return mac.finalize()
 
 

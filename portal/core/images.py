@@ -69,7 +69,9 @@ def _check_header(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
 
 def _check_pixels(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:
     try:
-        small = simplejpeg.decode_jpeg(jpeg, "RGB", True, True, 1, 1, 1.0, strict=True)
+        # Every coefficient is read either way; the colours are only put together where they are looked at.
+        colours = "RGB" if rule.min_ground else "GRAY"
+        small = simplejpeg.decode_jpeg(jpeg, colours, True, True, 1, 1, 1.0, strict=True)
     except ValueError:
         return _damaged(column, "图像内容损坏")
     if not rule.min_ground:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple
 
+from zlib_ng import zlib_ng
+
 from portal.core.ziprefusals import (
     NotAZipError,
     ZipBombError,
@@ -66,8 +68,7 @@ class ZipLimits:
     max_name_length: int = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One member as the directory describes it; its bytes lie in the file between `offset` and `end`."""
 
     name: str
@@ -122,11 +123,27 @@ def read_entry(file: BinaryIO, entry: Entry, max_size: int) -> bytes:
     """Return a member's content, complete and with its checksum right; for members that fit in memory."""
     _check_size(entry, max_size)
     span = min(entry.end - entry.offset, _LOCAL.size + 2 * _FULL_16 + entry.compressed_size)
-    block = _take(file, entry.offset, span)
+    return content_of(_take(file, entry.offset, span), entry)
+
+
+def member_at(block: bytes, offset: int) -> tuple[str, int]:
+    """Return name and whole header's length of the member whose own header begins the block.
+
+    For members whose place was noted and whose name was not; `offset` only tells where, if it is none.
+    """
+    if len(block) < _LOCAL.size or not block.startswith(b"PK\3\4"):
+        raise ZipMismatchError("文件头与压缩包目录不一致", where=f"第 {offset} 字节")
+    _, _, flags, *_, name_size, extra_size = _LOCAL.unpack_from(block)
+    name_end = _LOCAL.size + name_size
+    return _decode_name(block[_LOCAL.size : name_end], flags), name_end + extra_size
+
+
+def content_of(block: bytes, entry: Entry) -> bytes:
+    """Return the content of the member whose own header begins the block, its checksum right."""
     start = _content_start(block, entry)
     packed = block[start : start + entry.compressed_size]
     content = packed if entry.method == STORED else _inflate(packed, entry)
-    if len(content) != entry.size or zlib.crc32(content) != entry.crc:
+    if len(content) != entry.size or zlib_ng.crc32(content) != entry.crc:
         raise _broken(entry)
     return content
 
@@ -141,7 +158,7 @@ def open_entry(file: BinaryIO, entry: Entry, max_size: int) -> Iterator[bytes]:
         size += len(block)
         if size > entry.size:
             raise _broken(entry)
-        crc = zlib.crc32(block, crc)
+        crc = zlib_ng.crc32(block, crc)
         yield block
     if size != entry.size or crc != entry.crc:
         raise _broken(entry)
@@ -320,9 +337,7 @@ def _extra_64(extra: bytes) -> bytes:
 
 
 def _bounded(entry: Entry, following: int) -> Entry:
-    return Entry(
-        entry.name, entry.offset, entry.compressed_size, entry.size, entry.method, entry.crc, following
-    )
+    return entry._replace(end=following)
 
 
 def _content_start(block: bytes, entry: Entry) -> int:

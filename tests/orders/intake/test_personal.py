@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 
 import pytest
 
@@ -121,8 +120,8 @@ class TestPhotos:
         place = photo_place(second)
         assert place is not None
         with pytest.raises(TamperedError):
-            read_photo_of(payload_reader(first.package), place, bytes(first.number_index))
-        found = read_photo_of(payload_reader(first.package), place, bytes(second.number_index))
+            read_photo_of(payload_reader(first.package), place, open_number(first))
+        found = read_photo_of(payload_reader(first.package), place, open_number(second))
         assert found == read_photo(second)
 
     def test_a_place_that_is_no_photo_is_refused(self, pair: list[CardholderRecord]) -> None:
@@ -130,9 +129,9 @@ class TestPhotos:
 
         place = photo_place(pair[0])
         assert place is not None
-        for wrong in (replace(place, offset=place.offset + 1), replace(place, crc=place.crc ^ 1)):
+        for wrong in (place._replace(offset=place.offset + 1), place._replace(crc=place.crc ^ 1)):
             with pytest.raises(ZipRefusedError):
-                read_photo_of(payload_reader(pair[0].package), wrong, bytes(pair[0].number_index))
+                read_photo_of(payload_reader(pair[0].package), wrong, open_number(pair[0]))
 
     def test_places_agree_with_the_register(self, pair: list[CardholderRecord]) -> None:
         row = PackagePhoto.objects.get(number_index=pair[0].number_index)
