@@ -106,3 +106,12 @@ class ReceiptResult(models.TextChoices):
 
     CONFIRMED = "confirmed", _("数量相符")
     DIFFERENT = "different", _("有差异")
+
+
+class AlarmKind(models.TextChoices):
+    """What is overdue for destruction (R-22)."""
+
+    BATCH = "batch", _("已签收批次未销毁")
+    CERTIFICATE = "certificate", _("销毁未完成")
+    PACKAGE = "package", _("记录超过保存期限")
+    REMOVAL = "removal", _("密钥或文件未清除")

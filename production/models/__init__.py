@@ -3,7 +3,7 @@
 from production.models.batches import Batch, BatchItem, RosterMember, WorkPlan
 from production.models.cards import Card, MachineFile, UnknownDecision
 from production.models.delivery import Carton, Delivery, Receipt, ReturnFile
-from production.models.destruction import DestructionCertificate
+from production.models.destruction import DestructionAlarm, DestructionCertificate, DestructionRequest
 from production.models.stock import StockLocation, StockLot, StockMovement, StockRequest
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "Card",
     "Carton",
     "Delivery",
+    "DestructionAlarm",
     "DestructionCertificate",
+    "DestructionRequest",
     "MachineFile",
     "Receipt",
     "ReturnFile",
