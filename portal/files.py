@@ -15,7 +15,7 @@ from django.core.files import File
 from django.core.files.storage import default_storage
 
 from portal.core.crypto import BlindIndex, FieldCipher, Sm2PrivateKey
-from portal.core.keystore import KeyStore, load_kek
+from portal.core.keystore import KeyStore, load_wrapper
 from portal.core.seal import SealedReader, SealedWriter, open_sealed
 
 PORTAL_KEY = "portal"
@@ -23,30 +23,32 @@ PORTAL_KEY = "portal"
 
 
 @lru_cache(maxsize=4)
-def _keystore(folder: str, kek: str, production: bool) -> KeyStore:
+def _keystore(folder: str, kek: str, kek_next: str, production: bool) -> KeyStore:
     directory = Path(folder)
     # Without a KEK, in development, one is drawn once and kept beside the store's folder, not in its backups.
+    drawn = directory.with_name(f"{directory.name}-kek")
     return KeyStore(
         directory,
-        load_kek(kek, production=production, directory=directory.with_name(f"{directory.name}-kek")),
+        load_wrapper(kek, production=production, directory=drawn),
+        next_kek=load_wrapper(kek_next, production=production) if kek_next else None,
         production=production,
     )
 
 
 @lru_cache(maxsize=4)
-def _index(folder: str, kek: str, production: bool) -> BlindIndex:
-    return BlindIndex(_keystore(folder, kek, production).index_key())
+def _index(folder: str, kek: str, kek_next: str, production: bool) -> BlindIndex:
+    return BlindIndex(_keystore(folder, kek, kek_next, production).index_key())
 
 
 def keystore() -> KeyStore:
     """Return the key store of this process."""
     # Asked for every field of bulk work: a Path would be parsed and hashed anew each time.
-    return _keystore(str(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
+    return _keystore(str(settings.KEYSTORE_DIR), settings.KEK, settings.KEK_NEXT, settings.PRODUCTION)
 
 
 def blind_index() -> BlindIndex:
     """Return the maker of blind indexes; its key is the same for the life of the installation."""
-    return _index(str(settings.KEYSTORE_DIR), settings.KEK, settings.PRODUCTION)
+    return _index(str(settings.KEYSTORE_DIR), settings.KEK, settings.KEK_NEXT, settings.PRODUCTION)
 
 
 def portal_key() -> Sm2PrivateKey:

@@ -108,10 +108,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- files and keys: files are always sealed (D13), keys stand outside the database ------------------------
 FILES_DIR = Path(env.str("FILES_DIR", default=str(VAR_DIR / "files")))
 KEYSTORE_DIR = Path(env.str("KEYSTORE_DIR", default=str(VAR_DIR / "keys")))
-KEK = env.str("PORTAL_KEK", default="")  # 32 hex characters, or the path of a file of mode 0600
+# The key-encryption key: 32 hex characters, the path of a file of mode 0600, or a pkcs11: URI (docs/operators-keys.md).
+KEK = env.str("PORTAL_KEK", default="")
+KEK_NEXT = env.str("PORTAL_KEK_NEXT", default="")  # while it is changed: the one to come
 if PRODUCTION and not KEK:
     raise ImproperlyConfigured(
-        "PORTAL_KEK: production needs a key-encryption key (hex or the path of a 0600 file)"
+        "PORTAL_KEK: production needs a key-encryption key (hex, the path of a 0600 file, or a pkcs11: URI)"
     )
 STORAGES: dict[str, Any] = {
     "default": {

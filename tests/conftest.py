@@ -37,6 +37,7 @@ PURE_FOLDERS = ("core", "samples", "card", "production/personalization")
 SETTINGS_OF_THE_USER = (
     "SECRET_KEY",
     "PORTAL_KEK",
+    "PORTAL_KEK_NEXT",
     "PORTAL_DEBUG",
     "STORAGE_URL",
     "FILES_DIR",

@@ -29,6 +29,12 @@ class KeyUnreadableError(PortalError):
     code = "key_unreadable"
 
 
+class KeyPurposeError(PortalError):
+    """The key is for something else than what it was asked for."""
+
+    code = "key_purpose"
+
+
 class ForeignKekError(PortalError):
     """The store was made under another key-encryption key."""
 
@@ -41,6 +47,12 @@ class CheckValueError(InputRefusedError):
     code = "check_value"
 
 
+class KeyExpiredError(PortalError):
+    """No version of the card master key is valid on the day: no new card may be made with it."""
+
+    code = "key_expired"
+
+
 class KeyForTestsError(PortalError):
     """A test key, or a publicly known one, where real cards are made."""
 
@@ -51,3 +63,33 @@ class KeyPermissionError(PortalError):
     """A key file or its directory is open to others, or belongs to somebody else."""
 
     code = "key_permission"
+
+
+class TokenMissingError(PortalError):
+    """The PKCS#11 module or the token in it is not there, or the name fits several."""
+
+    code = "token_missing"
+
+
+class TokenPinError(PortalError):
+    """The token refused the PIN, or there is none to give it."""
+
+    code = "token_pin"
+
+
+class TokenKeyMissingError(PortalError):
+    """The token holds no wrapping key of this label, or several."""
+
+    code = "token_key_missing"
+
+
+class KeyExtractableError(PortalError):
+    """The wrapping key could leave its token or be used without a PIN: it protects nothing."""
+
+    code = "key_extractable"
+
+
+class TokenFailedError(PortalError):
+    """The token does not answer as it should, also after its session was opened anew."""
+
+    code = "token_failed"

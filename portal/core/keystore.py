@@ -6,88 +6,78 @@ Destroying a package's key makes its rows, its files and every backup of them un
 from __future__ import annotations
 
 import contextlib
-import hmac
-import json
 import os
 import re
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
+from portal.core.clock import today
 from portal.core.crypto import (
     KEY_SIZE,
     FieldCipher,
     KeyFormatError,
     Sm2PrivateKey,
     Sm2PublicKey,
-    TamperedError,
     kcv,
     new_key,
-    sm3,
 )
-from portal.core.errors import InputRefusedError
-from portal.core.key_files import private_directory, publish, read_private, shred
-from portal.core.key_records import KeyPurpose, MasterKey, Tombstone
+from portal.core.key_folder import Entry, KeyFolder
+from portal.core.key_masters import (
+    TEST_VERSION,
+    checked_days,
+    checked_name,
+    checked_version,
+    joined,
+    master_id,
+    newest_valid,
+    versions_of,
+)
+from portal.core.key_records import DataKey, KeyPurpose, MasterKey, Tombstone
 from portal.core.key_refusals import (
     CheckValueError,
     ForeignKekError,
     KeyDestroyedError,
     KeyExistsError,
+    KeyExpiredError,
     KeyForTestsError,
     KeyMissingError,
     KeyPermissionError,
+    KeyPurposeError,
     KeyUnreadableError,
 )
-from portal.core.key_wrapping import KekWrapper, KeyWrapper, load_kek
+from portal.core.key_rotation import Rotation, rotate
+from portal.core.key_wrapping import KekWrapper, KeyWrapper, load_kek, load_wrapper
 
 __all__ = [
     "CheckValueError",
+    "DataKey",
     "ForeignKekError",
     "KekWrapper",
     "KeyDestroyedError",
     "KeyExistsError",
+    "KeyExpiredError",
     "KeyForTestsError",
     "KeyMissingError",
     "KeyPermissionError",
     "KeyPurpose",
+    "KeyPurposeError",
     "KeyStore",
     "KeyUnreadableError",
     "KeyWrapper",
     "MasterKey",
+    "Rotation",
     "Tombstone",
     "load_kek",
+    "load_wrapper",
 ]
 
 _DATA_KEY_ID = re.compile(r"[0-9a-f]{32}\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}\Z")
-_MASTER_FILE = re.compile(r"master-(?P<name>[A-Za-z0-9_.-]+)-v(?P<version>\d+)\.key\Z")
 _CACHED_CIPHERS = 64
-_TEST_VERSION = 0
-# Keys that stand in public standards and tools: whoever reads those reads the cards.
-_PUBLIC_KEYS = frozenset(
-    bytes.fromhex(digits)
-    for digits in (
-        "404142434445464748494a4b4c4d4e4f",  # GlobalPlatform
-        "0123456789abcdeffedcba9876543210",  # GB/T 32907, example 1
-        "00112233445566778899aabbccddeeff",
-        "0123456789abcdef0123456789abcdef",
-        "00" * 16,
-        "11" * 16,
-        "ff" * 16,
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    purpose: KeyPurpose
-    label: str
-    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +94,26 @@ class _Opened:
 
 
 class KeyStore:
-    """Wrapped keys in a private directory; safe for many processes at once."""
+    """Wrapped keys in a private directory; safe for many processes at once.
 
-    def __init__(self, directory: Path, kek: bytes | KeyWrapper, *, production: bool = False) -> None:
-        self._directory = private_directory(directory)
-        self._wrapper: KeyWrapper = KekWrapper(kek) if isinstance(kek, bytes) else kek
+    `next_kek` is the KEK that the store is about to be brought under, or just was.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        kek: bytes | KeyWrapper,
+        *,
+        next_kek: bytes | KeyWrapper | None = None,
+        production: bool = False,
+    ) -> None:
+        self._next = None if next_kek is None else _wrapper(next_kek)
+        self._folder = KeyFolder(directory, _wrapper(kek), self._next)
         self._production = production
         self._ciphers: OrderedDict[str, _Opened] = OrderedDict()
         self._lock = threading.Lock()
-        self._require_own_kek()
+
+    # --- data keys ------------------------------------------------------------------------------------------
 
     def create(self, purpose: KeyPurpose, label: str) -> str:
         """Draw a new SM4 key; return its id. The label is readable by anyone who sees the directory."""
@@ -123,12 +124,15 @@ class KeyStore:
         if len(key) != KEY_SIZE:
             raise KeyFormatError("SM4 密钥长度不对", expected=f"{KEY_SIZE} 字节", got=f"{len(key)} 字节")
         key_id = secrets.token_hex(16)
-        self._store(key_id, _Entry(purpose, label, key))
+        self._folder.write(key_id, Entry(purpose, label, key))
         return key_id
 
     def key(self, key_id: str) -> bytes:
         """Return an SM4 key; raise KeyDestroyedError or KeyMissingError."""
-        return self._load(_data_key_id(key_id)).secret
+        entry = self._folder.read(_data_key_id(key_id))
+        if entry.purpose is KeyPurpose.COMPONENT:
+            raise KeyPurposeError("主密钥分量不得用于其他用途", where=key_id)
+        return entry.secret
 
     def cipher(self, key_id: str) -> FieldCipher:
         """Return the field cipher of a key; kept open until any process destroys the key."""
@@ -139,7 +143,8 @@ class KeyStore:
                 return opened.cipher
             self._ciphers.pop(key_id, None)
         cipher = FieldCipher(self.key(key_id))
-        opened = _Opened(cipher, str(self._path(key_id)), str(self._tombstone_path(key_id)))
+        paths = self._folder.path(key_id), self._folder.tombstone_path(key_id)
+        opened = _Opened(cipher, *map(str, paths))
         with self._lock:
             self._ciphers[key_id] = opened
             while len(self._ciphers) > _CACHED_CIPHERS:
@@ -150,7 +155,7 @@ class KeyStore:
         """Say whether a data key can still be read."""
         if not _DATA_KEY_ID.match(key_id):
             return False
-        return self._path(key_id).exists() and not self._tombstone_path(key_id).exists()
+        return self._folder.path(key_id).exists() and not self._folder.tombstone_path(key_id).exists()
 
     def destroy(self, key_id: str) -> Tombstone:
         """Make a data key unreadable for good and return the proof; doing it twice changes nothing.
@@ -159,29 +164,31 @@ class KeyStore:
         and the next call removes the file.
         """
         _data_key_id(key_id)
-        if self.tombstone(key_id) is None:
-            entry = self._load(key_id)
-            self._bury(key_id, entry)
-        with self._lock:
-            self._ciphers.pop(key_id, None)
-        shred(self._path(key_id))
-        tombstone = self.tombstone(key_id)
-        assert tombstone is not None
-        return tombstone
+        try:
+            return self._folder.destroy(key_id)
+        finally:
+            with self._lock:
+                self._ciphers.pop(key_id, None)
 
     def tombstone(self, key_id: str) -> Tombstone | None:
         """Return what is left of a destroyed key, or None when it was not destroyed."""
-        path = self._tombstone_path(key_id)
-        try:
-            fields = _fields(path, read_private(path))
-        except FileNotFoundError:
-            return None
-        return Tombstone(
-            key_digest=fields["key_digest"],
-            purpose=KeyPurpose(fields["purpose"]),
-            label=fields["label"],
-            destroyed_at=datetime.fromisoformat(fields["destroyed_at"]),
-        )
+        return self._folder.tombstone(key_id)
+
+    def data_keys(self, before: datetime) -> list[DataKey]:
+        """List the data keys made before a moment, whatever they are for."""
+        found = []
+        for key_id in filter(_DATA_KEY_ID.match, self._folder.key_ids()):
+            with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile
+                made = datetime.fromtimestamp(self._folder.path(key_id).stat().st_mtime, UTC)
+                if made < before:
+                    found.append(DataKey(key_id, made))
+        return sorted(found, key=lambda key: key.created_at)
+
+    def clear_drafts(self) -> int:
+        """Shred key files that killed processes left half written; return how many."""
+        return self._folder.clear_drafts()
+
+    # --- the installation's own keys ------------------------------------------------------------------------
 
     def index_key(self) -> bytes:
         """Return the key of the blind indexes; the first process that asks makes it, for good."""
@@ -189,11 +196,11 @@ class KeyStore:
 
     def put_sm2(self, name: str, key: Sm2PrivateKey) -> None:
         """Keep an SM2 private key under a name."""
-        self._store(_sm2_id(name), _Entry(KeyPurpose.SM2_PRIVATE, name, key.raw + key.public.raw))
+        self._folder.write(_sm2_id(name), Entry(KeyPurpose.SM2_PRIVATE, name, key.raw + key.public.raw))
 
     def sm2(self, name: str) -> Sm2PrivateKey:
         """Return the SM2 private key of this name."""
-        return _sm2_of(self._load(_sm2_id(name)).secret)
+        return _sm2_of(self._folder.read(_sm2_id(name)).secret)
 
     def ensure_sm2(self, name: str) -> Sm2PrivateKey:
         """Return the SM2 private key of this name; the first process that asks makes it."""
@@ -204,22 +211,44 @@ class KeyStore:
 
         return _sm2_of(self._once(_sm2_id(name), KeyPurpose.SM2_PRIVATE, fresh, label=name))
 
+    # --- card master keys: two components by two people (R-25) ----------------------------------------------
+
+    def put_component(self, label: str, component: bytes) -> str:
+        """Keep the first person's component until the second one brings theirs; return its id."""
+        return self.put(KeyPurpose.COMPONENT, label, component)
+
+    def component(self, key_id: str) -> bytes:
+        """Return a component that waits."""
+        entry = self._folder.read(_data_key_id(key_id))
+        if entry.purpose is not KeyPurpose.COMPONENT:
+            raise KeyPurposeError("该密钥不是主密钥分量", where=key_id)
+        return entry.secret
+
     def import_components(
-        self, name: str, version: int, first: bytes, second: bytes, check_value: str
+        self,
+        name: str,
+        version: int,
+        first: bytes,
+        second: bytes,
+        check_value: str,
+        *,
+        valid_from: date | None = None,
+        valid_until: date | None = None,
     ) -> MasterKey:
-        """Join the two components of a card master key, each from another person, if they check (R-25)."""
-        if version <= _TEST_VERSION:
-            raise InputRefusedError("主密钥版本须从 1 起", where="version", expected="≥ 1", got=str(version))
-        if len(first) != KEY_SIZE or len(second) != KEY_SIZE:
-            raise KeyFormatError("主密钥分量长度不对", expected=f"{KEY_SIZE} 字节")
-        key = bytes(a ^ b for a, b in zip(first, second, strict=True))
-        found = kcv(key)
-        if not hmac.compare_digest(found.encode(), check_value.strip().upper().encode()):
-            raise CheckValueError("主密钥校验值不符", where=name, expected=check_value.strip(), got=found)
-        if key in _PUBLIC_KEYS or not any(first) or not any(second):
-            raise KeyForTestsError("主密钥或其分量是公开的已知值", where=name, got=found)
-        self._store(_master_id(name, version), _Entry(KeyPurpose.CARD_MASTER, name, key))
-        return MasterKey(name, version, found, test=False)
+        """Join the two components of a card master key, each from another person, if they check (R-25).
+
+        Doing it twice with the same components changes nothing, so a caller that was killed may repeat it.
+        """
+        key_id = checked_version(name, version)
+        checked_days(valid_from, valid_until)
+        key = joined(name, first, second, check_value)
+        entry = Entry(KeyPurpose.CARD_MASTER, name, key, valid_from, valid_until)
+        try:
+            self._folder.write(key_id, entry)
+        except KeyExistsError:
+            if self._folder.read(key_id) != entry:
+                raise
+        return _shown(version, entry)
 
     def generate_test_masters(self, names: Iterable[str]) -> list[MasterKey]:
         """Draw card master keys for tests and demonstrations, kept as version 0; refused in production."""
@@ -227,104 +256,68 @@ class KeyStore:
             raise KeyForTestsError("生产环境不得生成测试主密钥")
         return [self._test_master(name) for name in names]
 
-    def master_key(self, name: str, version: int | None = None) -> bytes:
-        """Return a card master key, by default the newest; in production never a test key."""
-        version = self._newest(name) if version is None else version
-        entry = self._load(_master_id(name, version))
+    def master_key(self, name: str, version: int | None = None, *, on: date | None = None) -> bytes:
+        """Return a card master key; in production never a test key.
+
+        Without a version the newest that makes cards on the day (today); KeyExpiredError where none does.
+        A version is readable whatever its days: cards made with it are verified for years.
+        """
+        version = self.newest_master(name, on=on).version if version is None else version
+        entry = self._folder.read(master_id(name, version))
         if self._production and entry.purpose is KeyPurpose.TEST_MASTER:
             raise KeyForTestsError("生产环境不得使用测试主密钥", where=name)
         return entry.secret
 
+    def newest_master(self, name: str, *, on: date | None = None) -> MasterKey:
+        """Say which version of a card master key makes cards on a day, by default today."""
+        return newest_valid(checked_name(name), self._masters(name), on or today())
+
     def masters(self) -> list[MasterKey]:
         """List the card master keys by name and version, with check values only."""
-        found = []
-        for match in self._master_files():
-            version = int(match["version"])
-            entry = self._load(_master_id(match["name"], version))
-            test = entry.purpose is KeyPurpose.TEST_MASTER
-            found.append(MasterKey(match["name"], version, kcv(entry.secret), test))
-        return sorted(found, key=lambda master: (master.name, master.version))
+        return sorted(self._masters(), key=lambda master: (master.name, master.version))
+
+    def _masters(self, wanted: str = "") -> list[MasterKey]:
+        return [
+            _shown(version, self._folder.read(master_id(name, version)))
+            for name, version in versions_of(self._folder.key_ids())
+            if not wanted or name == wanted
+        ]
 
     def _test_master(self, name: str) -> MasterKey:
-        key = self._once(_master_id(name, _TEST_VERSION), KeyPurpose.TEST_MASTER, new_key, label=name)
-        return MasterKey(name, _TEST_VERSION, kcv(key), test=True)
+        key = self._once(master_id(name, TEST_VERSION), KeyPurpose.TEST_MASTER, new_key, label=name)
+        return MasterKey(name, TEST_VERSION, kcv(key), test=True)
 
-    def _newest(self, name: str) -> int:
-        versions = [int(match["version"]) for match in self._master_files() if match["name"] == name]
-        if not versions:
-            raise KeyMissingError("没有这个主密钥", where=name)
-        return max(versions)
+    # --- the KEK --------------------------------------------------------------------------------------------
 
-    def _master_files(self) -> list[re.Match[str]]:
-        return [match for path in self._directory.iterdir() if (match := _MASTER_FILE.match(path.name))]
+    def rotate(self, *, progress: Callable[[], None] = lambda: None) -> Rotation:
+        """Bring every key under the next KEK while other processes work; killed anywhere, repeat it."""
+        if self._next is None:
+            raise ForeignKekError("没有配置新的主控密钥（KEK）", expected="PORTAL_KEK_NEXT")
+        return rotate(self._folder, self._next, progress=progress)
+
+    @property
+    def kek_check_value(self) -> str:
+        """Return the check value of the KEK that new keys are written under."""
+        marks = self._folder.marks()
+        return marks.next or marks.current
+
+    def count(self) -> int:
+        """Count the key files."""
+        return sum(1 for _ in self._folder.key_ids())
 
     def _once(
         self, key_id: str, purpose: KeyPurpose, fresh: Callable[[], bytes], *, label: str = ""
     ) -> bytes:
         """Return the secret of this id; where several processes make it at once, the first one's counts."""
         with contextlib.suppress(KeyMissingError):
-            return self._load(key_id).secret
+            return self._folder.read(key_id).secret
         with contextlib.suppress(KeyExistsError):  # a rival was faster: its key is the key
-            self._store(key_id, _Entry(purpose, label, fresh()))
-        return self._load(key_id).secret
+            self._folder.write(key_id, Entry(purpose, label, fresh()))
+        return self._folder.read(key_id).secret
 
-    def _store(self, key_id: str, entry: _Entry) -> None:
-        """Write a new key file, or refuse because one is there."""
-        fields = _described(key_id, entry)
-        wrapped = self._wrapper.wrap(entry.secret, _canonical(fields))
-        try:
-            publish(self._path(key_id), _canonical({**fields, "wrapped": wrapped.hex()}))
-        except FileExistsError as exc:
-            raise KeyExistsError("同名密钥已存在，不得覆盖", where=entry.label or key_id) from exc
 
-    def _load(self, key_id: str) -> _Entry:
-        self._require_present(key_id)
-        path = self._path(key_id)
-        try:
-            fields = _fields(path, read_private(path))
-        except FileNotFoundError as exc:  # destroyed since the look above
-            raise KeyDestroyedError("密钥已销毁", where=key_id) from exc
-        try:
-            entry = _Entry(KeyPurpose(fields["purpose"]), fields["label"], b"")
-            wrapped = bytes.fromhex(fields["wrapped"])
-            secret = self._wrapper.unwrap(wrapped, _canonical(_described(key_id, entry)))
-        except (KeyError, ValueError, TypeError, TamperedError) as exc:
-            raise KeyUnreadableError("密钥文件被改动、截断或更名", where=path.name) from exc
-        return replace(entry, secret=secret)
-
-    def _require_present(self, key_id: str) -> None:
-        if self._tombstone_path(key_id).exists():
-            raise KeyDestroyedError("密钥已销毁", where=key_id)
-        if not self._path(key_id).exists():
-            raise KeyMissingError("没有这个密钥", where=key_id)
-
-    def _bury(self, key_id: str, entry: _Entry) -> None:
-        fields = {
-            "key_digest": sm3(key_id.encode()).hex(),
-            "purpose": entry.purpose,
-            "label": entry.label,
-            "destroyed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with contextlib.suppress(FileExistsError):  # another process destroys the same key
-            publish(self._tombstone_path(key_id), _canonical(fields))
-
-    def _require_own_kek(self) -> None:
-        """Refuse to work on a store of another KEK, where every key would look damaged."""
-        path = self._directory / "store.json"
-        with contextlib.suppress(FileExistsError):
-            if not path.exists():
-                publish(path, _canonical({"kek_check_value": self._wrapper.check_value}))
-        found = _fields(path, read_private(path)).get("kek_check_value")
-        if found != self._wrapper.check_value:
-            raise ForeignKekError(
-                "密钥库属于另一个主控密钥（KEK）", expected=str(found), got=self._wrapper.check_value
-            )
-
-    def _path(self, key_id: str) -> Path:
-        return self._directory / f"{key_id}.key"
-
-    def _tombstone_path(self, key_id: str) -> Path:
-        return self._directory / f"{sm3(key_id.encode()).hex()[:32]}.destroyed"
+def _wrapper(kek: bytes | KeyWrapper) -> KeyWrapper:
+    return KekWrapper(kek) if isinstance(kek, bytes) else kek
 
 
 def _data_key_id(key_id: str) -> str:
@@ -335,39 +328,14 @@ def _data_key_id(key_id: str) -> str:
 
 
 def _sm2_id(name: str) -> str:
-    return f"sm2-{_checked_name(name)}"
+    return f"sm2-{checked_name(name)}"
 
 
 def _sm2_of(secret: bytes) -> Sm2PrivateKey:
     return Sm2PrivateKey(secret[:32], Sm2PublicKey(secret[32:]))
 
 
-def _master_id(name: str, version: int) -> str:
-    return f"master-{_checked_name(name)}-v{version}"
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.match(name):
-        raise InputRefusedError(
-            "密钥名称格式不对", expected="1–40 位字母、数字、点、横线、下划线", got=repr(name)[:60]
-        )
-    return name
-
-
-def _described(key_id: str, entry: _Entry) -> dict[str, str]:
-    """Return what stands in clear in a key file and is bound to its secret."""
-    return {"id": key_id, "purpose": entry.purpose, "label": entry.label}
-
-
-def _canonical(fields: dict[str, str]) -> bytes:
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _fields(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(content)
-    except ValueError as exc:
-        raise KeyUnreadableError("密钥文件不完整", where=path.name) from exc
-    if not isinstance(fields, dict):
-        raise KeyUnreadableError("密钥文件格式不对", where=path.name)
-    return fields
+def _shown(version: int, entry: Entry) -> MasterKey:
+    test = entry.purpose is KeyPurpose.TEST_MASTER
+    days = entry.valid_from, entry.valid_until
+    return MasterKey(entry.label, version, kcv(entry.secret), test, *days)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from portal.core.crypto import KeyFormatError, Sm2PrivateKey, TamperedError, kcv, sm3
+from portal.core.crypto import KeyFormatError, Sm2PrivateKey, kcv, sm3
 from portal.core.errors import InputRefusedError
 from portal.core.keystore import (
     ForeignKekError,
@@ -24,7 +24,9 @@ from portal.core.keystore import (
     KeyPurpose,
     KeyStore,
     KeyUnreadableError,
+    KeyWrapper,
 )
+from tests.core.key_tokens import soft_hsm
 
 KEK = bytes.fromhex("8d0ad8f0cd3fd8e9b7a1d4356a9c2e71")
 FIRST = bytes.fromhex("31a7c05d92e4480fb6d1937ae50c2f84")
@@ -37,9 +39,15 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
+@pytest.fixture(params=["memory", "token"])
+def wrapper(request: pytest.FixtureRequest) -> KeyWrapper:
+    """Run every test under a KEK in memory and under one that never leaves a token."""
+    return KekWrapper(KEK) if request.param == "memory" else soft_hsm().wrapper("suite")
+
+
 @pytest.fixture
-def store(directory: Path) -> KeyStore:
-    return KeyStore(directory, KEK)
+def store(directory: Path, wrapper: KeyWrapper) -> KeyStore:
+    return KeyStore(directory, wrapper)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -51,9 +59,11 @@ def key_file(directory: Path, key_id: str) -> Path:
     return directory / f"{key_id}.key"
 
 
-def test_a_key_is_the_same_in_every_process_that_opens_the_store(store: KeyStore, directory: Path) -> None:
+def test_a_key_is_the_same_in_every_process_that_opens_the_store(
+    store: KeyStore, directory: Path, wrapper: KeyWrapper
+) -> None:
     key_id = store.create(KeyPurpose.PACKAGE, "P-1")
-    other = KeyStore(directory, KEK)
+    other = KeyStore(directory, wrapper)
     assert other.key(key_id) == store.key(key_id)
     assert len(store.key(key_id)) == 16
     assert store.exists(key_id)
@@ -86,9 +96,9 @@ def test_files_and_directory_are_the_owners_alone(store: KeyStore, directory: Pa
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
 
 
-def test_a_destroyed_key_is_gone_for_everybody(store: KeyStore, directory: Path) -> None:
+def test_a_destroyed_key_is_gone_for_everybody(store: KeyStore, directory: Path, wrapper: KeyWrapper) -> None:
     """R-22."""
-    other = KeyStore(directory, KEK)
+    other = KeyStore(directory, wrapper)
     key_id = store.put(KeyPurpose.PACKAGE, "P-1", FIRST)
     blob = other.cipher(key_id).seal(b"x", b"c")
     wrapped = key_file(directory, key_id).read_bytes()
@@ -101,7 +111,7 @@ def test_a_destroyed_key_is_gone_for_everybody(store: KeyStore, directory: Path)
     assert before - timedelta(seconds=1) <= tombstone.destroyed_at <= datetime.now(UTC)
     assert not key_file(directory, key_id).exists()
     assert not any(wrapped[-64:] in content for content in files(directory).values())
-    for each in (store, other, KeyStore(directory, KEK)):
+    for each in (store, other, KeyStore(directory, wrapper)):
         assert not each.exists(key_id)
         assert each.tombstone(key_id) == tombstone
         for read in (each.key, each.cipher):
@@ -141,7 +151,7 @@ def test_a_destruction_that_was_interrupted_is_finished_by_the_next_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("portal.core.keystore.shred", killed)
+        patched.setattr("portal.core.key_folder.shred", killed)
         with pytest.raises(KeyboardInterrupt):
             store.destroy(key_id)
     assert key_file(directory, key_id).exists()
@@ -187,12 +197,14 @@ def test_an_unknown_key_is_missing_not_destroyed(store: KeyStore) -> None:
         assert refusal.value.code == "key_missing"
 
 
-def test_another_kek_is_refused_before_any_key_is_read(store: KeyStore, directory: Path) -> None:
+def test_another_kek_is_refused_before_any_key_is_read(
+    store: KeyStore, directory: Path, wrapper: KeyWrapper
+) -> None:
     store.create(KeyPurpose.PACKAGE, "P-1")
     before = files(directory)
     with pytest.raises(ForeignKekError) as refusal:
         KeyStore(directory, bytes(range(16)))
-    assert (refusal.value.expected, refusal.value.got) == (kcv(KEK), kcv(bytes(range(16))))
+    assert (refusal.value.expected, refusal.value.got) == (wrapper.check_value, kcv(bytes(range(16))))
     assert files(directory) == before
 
 
@@ -260,11 +272,11 @@ def test_a_key_file_open_to_others_is_refused(store: KeyStore, directory: Path, 
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o711])
-def test_a_directory_open_to_others_is_refused(directory: Path, mode: int) -> None:
+def test_a_directory_open_to_others_is_refused(directory: Path, mode: int, wrapper: KeyWrapper) -> None:
     directory.mkdir()
     directory.chmod(mode)
     with pytest.raises(KeyPermissionError):
-        KeyStore(directory, KEK)
+        KeyStore(directory, wrapper)
     assert files(directory) == {}
 
 
@@ -277,16 +289,18 @@ def test_a_link_in_place_of_a_key_file_is_refused(store: KeyStore, directory: Pa
         store.key(key_id)
 
 
-def _index_key_of(directory: Path, start: Any, found: Any) -> None:
-    store = KeyStore(directory, KEK)
+def _index_key_of(directory: Path, wrapper: KeyWrapper, start: Any, found: Any) -> None:
+    store = KeyStore(directory, wrapper)
     start.wait()
     found.put((store.index_key(), store.ensure_sm2("portal").raw))
 
 
-def test_processes_that_start_together_agree_on_the_index_key(directory: Path) -> None:
+def test_processes_that_start_together_agree_on_the_index_key(directory: Path, wrapper: KeyWrapper) -> None:
     context = multiprocessing.get_context("fork")
     start, found = context.Event(), context.Queue()
-    processes = [context.Process(target=_index_key_of, args=(directory, start, found)) for _ in range(6)]
+    processes = [
+        context.Process(target=_index_key_of, args=(directory, wrapper, start, found)) for _ in range(6)
+    ]
     for process in processes:
         process.start()
     start.set()
@@ -295,7 +309,12 @@ def test_processes_that_start_together_agree_on_the_index_key(directory: Path) -
         process.join(20)
     assert len(results) == 1
     assert {len(secret) for secret in results.pop()} == {32}
-    assert sorted(path.name for path in directory.iterdir()) == ["index.key", "sm2-portal.key", "store.json"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "index.key",
+        "sm2-portal.key",
+        "store.json",
+        "store.lock",
+    ]
 
 
 def test_an_sm2_key_is_kept_by_name_and_never_replaced(store: KeyStore, directory: Path) -> None:
@@ -317,32 +336,6 @@ def test_a_name_that_could_walk_the_file_system_is_refused(store: KeyStore, name
             use(name)
 
 
-def test_a_token_may_hold_the_kek(directory: Path) -> None:
-    """The store asks only for wrap, unwrap and a check value."""
-
-    class Token:
-        check_value = "TOKEN1"
-
-        def __init__(self) -> None:
-            self.inside = KekWrapper(KEK)
-            self.calls: list[str] = []
-
-        def wrap(self, secret: bytes, context: bytes) -> bytes:
-            self.calls.append("wrap")
-            return self.inside.wrap(secret, context)
-
-        def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-            self.calls.append("unwrap")
-            return self.inside.unwrap(wrapped, context)
-
-    token = Token()
-    store = KeyStore(directory, token)
-    assert store.key(store.put(KeyPurpose.PACKAGE, "P-1", FIRST)) == FIRST
-    assert token.calls == ["wrap", "unwrap"]
-    with pytest.raises(TamperedError):
-        token.unwrap(token.wrap(FIRST, b"a"), b"b")
-
-
 def test_the_cache_of_open_keys_stays_small(store: KeyStore) -> None:
     ids = [store.create(KeyPurpose.PACKAGE, str(number)) for number in range(70)]
     blobs = [store.cipher(key_id).seal(b"x", b"c") for key_id in ids]
@@ -352,9 +345,9 @@ def test_the_cache_of_open_keys_stays_small(store: KeyStore) -> None:
     ] * 70
 
 
-def test_no_repr_shows_a_secret(store: KeyStore) -> None:
+def test_no_repr_shows_a_secret(store: KeyStore, wrapper: KeyWrapper) -> None:
     key_id = store.put(KeyPurpose.PACKAGE, "P-1", FIRST)
-    shown = repr([store, store._load(key_id), KekWrapper(KEK), store.cipher(key_id)])
+    shown = repr([store, store._folder.read(key_id), KekWrapper(KEK), store.cipher(key_id), wrapper])
     assert FIRST.hex() not in shown
     assert repr(FIRST)[2:-1] not in shown
     assert repr(KEK)[2:-1] not in shown

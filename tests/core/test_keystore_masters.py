@@ -10,13 +10,16 @@ from portal.core.crypto import KeyFormatError, kcv
 from portal.core.errors import InputRefusedError
 from portal.core.keystore import (
     CheckValueError,
+    KekWrapper,
     KeyExistsError,
     KeyForTestsError,
     KeyMissingError,
     KeyPermissionError,
     KeyStore,
+    KeyWrapper,
     load_kek,
 )
+from tests.core.key_tokens import soft_hsm
 
 KEK = bytes.fromhex("8d0ad8f0cd3fd8e9b7a1d4356a9c2e71")
 FIRST = bytes.fromhex("31a7c05d92e4480fb6d1937ae50c2f84")
@@ -29,9 +32,14 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
+@pytest.fixture(params=["memory", "token"])
+def wrapper(request: pytest.FixtureRequest) -> KeyWrapper:
+    return KekWrapper(KEK) if request.param == "memory" else soft_hsm().wrapper("suite")
+
+
 @pytest.fixture
-def store(directory: Path) -> KeyStore:
-    return KeyStore(directory, KEK)
+def store(directory: Path, wrapper: KeyWrapper) -> KeyStore:
+    return KeyStore(directory, wrapper)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -100,7 +108,9 @@ def test_the_newest_master_key_is_used_and_older_ones_stay_readable(store: KeySt
             store.master_key(name, version)
 
 
-def test_test_masters_are_marked_and_never_used_in_production(store: KeyStore, directory: Path) -> None:
+def test_test_masters_are_marked_and_never_used_in_production(
+    store: KeyStore, directory: Path, wrapper: KeyWrapper
+) -> None:
     """R-25."""
     first = store.generate_test_masters(["IRK", "BK"])
     assert [(master.name, master.version, master.test) for master in first] == [
@@ -109,7 +119,7 @@ def test_test_masters_are_marked_and_never_used_in_production(store: KeyStore, d
     ]
     assert store.generate_test_masters(["IRK", "BK"]) == first
     before = files(directory)
-    production = KeyStore(directory, KEK, production=True)
+    production = KeyStore(directory, wrapper, production=True)
     with pytest.raises(KeyForTestsError):
         production.generate_test_masters(["PUK"])
     for version in (None, 0):

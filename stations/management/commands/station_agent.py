@@ -14,7 +14,10 @@ from django.core.management.base import BaseCommand
 
 # The agent needs none of these, and a counter machine would not have them.
 WITHHELD = frozenset(
-    {"DATABASE_URL", "REDIS_URL", "STORAGE_URL", "SECRET_KEY", "PORTAL_KEK", "DJANGO_SETTINGS_MODULE"}
+    {
+        *("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE"),
+        *("PORTAL_KEK", "PORTAL_KEK_NEXT", "PORTAL_KEK_PIN"),
+    }
 )
 
 
