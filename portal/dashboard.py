@@ -39,6 +39,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("orders.package", "inventory_2"),
             ("orders.cardholderrecord", "groups"),
             ("orders.accountfile", "account_balance"),
+            ("orders.accountpackage", "mark_email_read"),
         ),
     ),
     (

@@ -72,6 +72,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "orders.create_order",
         "orders.unmask_record",
         "orders.view_accountfile",
+        "orders.view_accountpackage",
         "production.send_return_file",
         "production.destroy_batch",
         "billing.draft_statement",
@@ -83,6 +84,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "orders.edit_calendar",
         "orders.unmask_record",
         "orders.view_accountfile",
+        "orders.view_accountpackage",
         "production.approve_plan",
         "quality.release_hold",
         "billing.draft_statement",
@@ -113,7 +115,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     Role.BANK_CLERK: frozenset(
         f"orders.view_{model}"
         for model in (
-            "bankprofile deliverypoint accountfile order supplierchoice cardholderrecord "
+            "bankprofile deliverypoint accountfile accountpackage order supplierchoice cardholderrecord "
             "workcalendarday".split()
         )
     )

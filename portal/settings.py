@@ -212,6 +212,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "PackageStatus": "orders.choices.PackageStatus",
         "AccountFileStatus": "orders.choices.AccountFileStatus",
+        "AccountPackageStatus": "orders.choices.AccountPackageStatus",
         "OrderStatus": "orders.choices.OrderStatus",
         "CardKind": "orders.choices.CardKind",
         "DeliveryStatus": "production.choices.DeliveryStatus",

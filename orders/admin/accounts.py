@@ -81,12 +81,15 @@ class AccountFileAdmin(ProgressAdmin[AccountFile]):
         ("status", ChoicesDropdownFilter),
         organisation_filter("bank", OrganisationKind.BANK, gettext_lazy("银行")),
     )
-    list_select_related = ("bank", "uploaded_by")
+    list_select_related = ("bank", "package", "uploaded_by")
     actions_list = ("upload",)
     actions_detail = ("load", "download_problems", "recheck")
     state = status_column(cast("Any", COLOURS))
     fieldsets = (
-        (None, {"fields": ("file_name", "bank", "state", "refusal", "uploaded_by", "uploaded_at")}),
+        (
+            None,
+            {"fields": ("file_name", "bank", "package", "state", "refusal", "uploaded_by", "uploaded_at")},
+        ),
         (gettext_lazy("预检结果"), {"fields": ("balance", "problems")}),
         (gettext_lazy("文件"), {"fields": ("size", "digest_text")}),
     )

@@ -19,12 +19,13 @@ from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter
 from unfold.enums import ActionVariant
 
+from orders.admin.account_packages import taken_in
 from orders.choices import RecordStatus
-from orders.models import Package
+from orders.models import AccountPackage, Package
 from orders.problem_labels import problem_label
 from orders.selectors.packages import problem_counts, validation_of
-from orders.services.packages import receive_package
 from orders.services.records import return_list
+from orders.services.sealed_accounts import receive_sealed
 from portal.adminkit import (
     ProgressAdmin,
     VerbForm,
@@ -145,7 +146,9 @@ class PackageAdmin(ProgressAdmin[Package]):
     def upload(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
         """Receive a package and go to its page."""
         upload = cleaned["file"]
-        package = receive_package(upload.file, file_name=upload.name, actor=cast("User", request.user))
+        package = receive_sealed(upload.file, file_name=upload.name, actor=cast("User", request.user))
+        if isinstance(package, AccountPackage):
+            return taken_in(request, package)
         messages.success(request, _("已接收数据包 %(number)s，正在后台校验") % {"number": package.number})
         return redirect("admin:orders_package_change", package.pk)
 

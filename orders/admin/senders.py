@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
 
+from orders.choices import KeyUse
 from orders.models import SenderKey
-from orders.services.packages import SENDERS
-from orders.services.registry import add_sender_key, read_public_key, revoke_sender_key
+from orders.services.registry import SENDERS, add_sender_key, read_public_key, revoke_sender_key
 from portal.adminkit import ScopedAdmin, VerbForm, badge, register, verb
 from portal.models import Organisation, User
 
@@ -33,6 +33,12 @@ class SenderKeyForm(VerbForm):
         widget=forms.Textarea,
         help_text=gettext_lazy("PEM（BEGIN PUBLIC KEY）或 128 位十六进制。登记后请与发送方电话核对指纹。"),
     )
+    proof = forms.CharField(
+        label=gettext_lazy("持有证明"),
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=gettext_lazy("发送方运行 seal_package.py --prove 得到的十六进制签名，证明私钥在其手中。"),
+    )
+    use = forms.ChoiceField(label=gettext_lazy("用途"), choices=KeyUse.choices, initial=KeyUse.BOTH)
     valid_from = forms.DateTimeField(label=gettext_lazy("生效时间"), widget=forms.DateTimeInput)
     valid_until = forms.DateTimeField(label=gettext_lazy("失效时间"), widget=forms.DateTimeInput)
 
@@ -50,16 +56,20 @@ class SenderKeyForm(VerbForm):
 class SenderKeyAdmin(ScopedAdmin[SenderKey]):
     """Keys of the senders, the old ones too."""
 
-    list_display = ("organisation", "fingerprint", "validity", "valid_from", "valid_until", "revoked_at")
-    list_select_related = ("organisation",)
+    list_display = ("organisation", "fingerprint", "validity", "use", "valid_from", "valid_until", "added_by")
+    list_select_related = ("organisation", "added_by")
     actions_list = ("add_key",)
     actions_detail = ("revoke",)
     fields = (
         "organisation",
         "fingerprint",
         "validity",
+        "use",
         "valid_from",
         "valid_until",
+        "added_by",
+        "added_at",
+        "revoked_by",
         "revoked_at",
         "public_key",
     )

@@ -7,8 +7,11 @@ destroyed with its batch, the key goes too (R-22).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,9 +22,10 @@ from django.utils import timezone
 
 from orders.account_rows import parse_layout
 from orders.choices import AccountFileStatus
-from orders.models import AccountFile, BankProfile
+from orders.models import AccountFile, AccountPackage, BankProfile
 from orders.problem_labels import account_problem_label
 from orders.selectors.accounts import AccountProblem, account_report
+from orders.services.packages import undone_on_error
 from portal.audit import record_alone, unit_of_work
 from portal.choices import OrganisationKind
 from portal.core.clock import format_moment
@@ -77,15 +81,20 @@ class AccountFileReplayError(ConflictError):
 def upload_account_file(file: BinaryIO, *, file_name: str, bank: Organisation, actor: User) -> AccountFile:
     """Seal a bank's file, store it and schedule its dry run; a refusal is audited and leaves nothing."""
     require(actor, "orders.upload_accounts", bank)
-    name = os.path.basename(file_name.replace("\\", "/"))[-200:] or "accounts"  # noqa: PTH119 -- no path
     try:
-        return _take_in(file, name, _bank_profile(bank), actor)
+        return _take_in(file, plain_name(file_name), bank_profile(bank), actor)
     except PortalError as exc:
         record_alone("account_file.refused", actor=actor, subject=bank, code=exc.code)
         raise
 
 
-def _bank_profile(bank: Organisation) -> BankProfile:
+def plain_name(file_name: str) -> str:
+    """Return the last part of a name as somebody sent it: for people to read, never a path."""
+    return os.path.basename(file_name.replace("\\", "/"))[-200:] or "accounts"  # noqa: PTH119 -- no path
+
+
+def bank_profile(bank: Organisation) -> BankProfile:
+    """Return the profile of an active bank of the programme; refuse anybody else (R-5)."""
     profile: BankProfile | None = (
         BankProfile.objects.select_related("organisation")
         .filter(organisation=bank, organisation__kind=OrganisationKind.BANK, organisation__is_active=True)
@@ -97,27 +106,52 @@ def _bank_profile(bank: Organisation) -> BankProfile:
 
 
 def _take_in(file: BinaryIO, file_name: str, profile: BankProfile, actor: User) -> AccountFile:
-    key_id = keystore().create(KeyPurpose.ACCOUNT_FILE, f"accounts {profile.organisation.code}")
-    stored_name = upload_name(key_id)
-    try:
-        digest, size = _seal(file, stored_name, key_id)
-        with unit_of_work(actor) as work:
-            row = _new_row(profile, digest, file_name=file_name, size=size, key_id=key_id, actor=actor)
-            work.record("account_file.received", row, bank=profile.organisation.code, size=size)
-            schedule(CHECK_FILE, row, actor=actor)
-    except BaseException:
-        remove(stored_name)
-        keystore().destroy(key_id)
-        raise
+    file.seek(0)
+    with undone_on_error() as undo:
+        upload = store_upload(undo, profile.organisation, file_name, iter(partial(file.read, _BLOCK), b""))
+        with unit_of_work(actor):
+            return register_upload(upload, profile.organisation, actor=actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is stored sealed and has no row yet."""
+
+    file_name: str
+    key_id: str
+    digest: bytes
+    size: int
+
+
+def store_upload(undo: ExitStack, bank: Organisation, file_name: str, blocks: Iterable[bytes]) -> Upload:
+    """Copy a file into storage, sealed under a key of its own; `undo` takes both back."""
+    store = keystore()
+    key_id = store.create(KeyPurpose.ACCOUNT_FILE, f"accounts {bank.code}")
+    undo.callback(store.destroy, key_id)
+    undo.callback(remove, upload_name(key_id))
+    digest, size = _seal(blocks, upload_name(key_id), key_id)
+    return Upload(file_name, key_id, digest, size)
+
+
+def register_upload(
+    upload: Upload, bank: Organisation, *, actor: User, package: AccountPackage | None = None
+) -> AccountFile:
+    """Write the row of a stored file and schedule its dry run, inside the caller's unit of work.
+
+    A file of a sealed package is checked by the system: whoever handed the package in cannot read it.
+    """
+    with unit_of_work(actor) as work:
+        row = _new_row(upload, bank, actor=actor, package=package)
+        work.record("account_file.received", row, bank=bank.code, size=upload.size)
+        schedule(CHECK_FILE, row, actor=User.objects.system() if package else actor)
     return row
 
 
-def _seal(file: BinaryIO, stored_name: str, key_id: str) -> tuple[bytes, int]:
-    """Copy the upload into a sealed file; return SM3 digest and size. Nothing of it lies in the clear."""
+def _seal(blocks: Iterable[bytes], stored_name: str, key_id: str) -> tuple[bytes, int]:
+    """Copy blocks into a sealed file; return SM3 digest and size. Nothing of it lies in the clear."""
     hasher, size = sm3_hasher(), 0
-    file.seek(0)
     with write_sealed(stored_name, key_id) as target:
-        while block := file.read(_BLOCK):
+        for block in blocks:
             size += len(block)
             if size > settings.MAX_ACCOUNT_FILE_BYTES:
                 limit = f"不超过 {settings.MAX_ACCOUNT_FILE_BYTES} 字节"
@@ -130,21 +164,22 @@ def _seal(file: BinaryIO, stored_name: str, key_id: str) -> tuple[bytes, int]:
 
 
 def _new_row(
-    profile: BankProfile, digest: bytes, *, file_name: str, size: int, key_id: str, actor: User
+    upload: Upload, bank: Organisation, *, actor: User, package: AccountPackage | None
 ) -> AccountFile:
     try:
         with transaction.atomic():
             row: AccountFile = AccountFile.objects.create(
-                bank=profile.organisation,
-                file_name=file_name,
-                digest=digest,
-                size=size,
-                key_id=key_id,
-                stored_name=upload_name(key_id),
+                bank=bank,
+                package=package,
+                file_name=upload.file_name,
+                digest=upload.digest,
+                size=upload.size,
+                key_id=upload.key_id,
+                stored_name=upload_name(upload.key_id),
                 uploaded_by=actor,
             )
     except IntegrityError as exc:
-        earlier = AccountFile.objects.filter(bank=profile.organisation, digest=digest).order_by("pk").first()
+        earlier = AccountFile.objects.filter(bank=bank, digest=upload.digest).order_by("pk").first()
         where = f"{earlier.file_name}（{format_moment(earlier.uploaded_at)}）" if earlier else ""
         raise AccountFileReplayError("相同的账号文件已上传过", where=where) from exc
     return row

@@ -1,4 +1,4 @@
-"""The watched folder: packages are taken in, refused ones put aside, the reason noted (R-8)."""
+"""The watched folder: sealed packages are taken in, refused ones put aside, the reason noted (R-8)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from orders.models import Package
-from orders.services.packages import receive_package
+from orders.models import AccountPackage, Package
+from orders.services.sealed_accounts import receive_sealed
 from portal.core.errors import PortalError
 from portal.models import User
 
@@ -24,7 +24,7 @@ class Taken:
     """What became of one file."""
 
     name: str
-    package: Package | None
+    package: Package | AccountPackage | None
     error: PortalError | None
 
 
@@ -32,7 +32,7 @@ def take_in(path: Path, *, actor: User) -> Taken:
     """Receive the package in one file, which stays where it is."""
     with path.open("rb") as file:
         try:
-            return Taken(path.name, receive_package(file, file_name=path.name, actor=actor), None)
+            return Taken(path.name, receive_sealed(file, file_name=path.name, actor=actor), None)
         except PortalError as exc:
             return Taken(path.name, None, exc)
 

@@ -6,35 +6,25 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from typing import BinaryIO
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from orders.choices import PackageStatus
 from orders.models import Package, SenderKey
 from orders.payloads import close_payload
-from orders.services.refusals import (
-    PackageTooLargeError,
-    ReplayedError,
-    SenderKeyError,
-    UnknownSenderError,
-    safe_text,
-)
+from orders.services.refusals import PackageTooLargeError, ReplayedError, UnknownSenderError, safe_text
+from orders.services.registry import CARD_SENDERS, fingerprint, hold_sender_key, verify_sender
 from portal import files
 from portal.audit import unit_of_work
 from portal.bulk import next_ids
-from portal.choices import OrganisationKind
-from portal.core.crypto import Sm2PublicKey
 from portal.core.errors import InputRefusedError, PortalError
 from portal.core.excerpt import excerpt
 from portal.core.keystore import KeyMissingError, KeyPurpose
-from portal.core.seal import Envelope, extract_payload, read_envelope, unwrap_content_key, verify_envelope
-from portal.core.seal_refusals import BadSignatureError
+from portal.core.seal import Envelope, extract_payload, read_envelope, unwrap_content_key
 from portal.models import Organisation, User
 from portal.queue import schedule
 from portal.roles import require
@@ -43,8 +33,6 @@ from portal.workflow import move
 OPEN_PACKAGE = "orders.jobs.open_package"
 NO_NUMBER = "—"
 PAYLOAD = "payload.bin"
-SENDERS = (OrganisationKind.PROVINCE, OrganisationKind.PURCHASER)
-_CLOCK_SKEW = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -66,8 +54,8 @@ def receive_package(file: BinaryIO, *, file_name: str, actor: User) -> Package:
     require(actor, "orders.receive_package")
     arrival = _Arrival(file, excerpt(file_name.rpartition("/")[2], 100), actor)
     try:
-        envelope, sender = _verified(arrival)
-        return _kept(arrival, envelope, sender)
+        envelope, sender_key = _verified(arrival)
+        return _kept(arrival, envelope, sender_key)
     except InputRefusedError as exc:
         _note_refusal(arrival, exc)
         raise
@@ -98,7 +86,7 @@ def discard_payload(package: Package) -> None:
     Package.objects.filter(pk=package.pk).update(stored_name="")
 
 
-def _verified(arrival: _Arrival) -> tuple[Envelope, Organisation]:
+def _verified(arrival: _Arrival) -> tuple[Envelope, SenderKey]:
     """Check size, envelope, sender, recipient, signature and that the package is new, in this order."""
     size = arrival.file.seek(0, io.SEEK_END)
     if size > settings.MAX_PACKAGE_BYTES:
@@ -107,65 +95,35 @@ def _verified(arrival: _Arrival) -> tuple[Envelope, Organisation]:
         )
     envelope = arrival.envelope = read_envelope(arrival.file)
     sender = arrival.sender = Organisation.objects.filter(
-        code=envelope.sender, kind__in=SENDERS, is_active=True
+        code=envelope.sender, kind__in=CARD_SENDERS, is_active=True
     ).first()
     if sender is None:
         raise UnknownSenderError("发送方未登记", where="sender", got=envelope.sender)
-    _verify_signature(envelope, sender)
+    sender_key = verify_sender(envelope, sender, recipient=settings.PORTAL_CODE)
     known = Package.objects.exclude(status=PackageStatus.REFUSED)
     if known.filter(
         Q(sender=sender, number=envelope.package_number) | Q(payload_digest=envelope.payload_digest)
     ):
-        raise _replayed(envelope)
-    return envelope, sender
+        raise replayed(envelope)
+    return envelope, sender_key
 
 
-def _verify_signature(envelope: Envelope, sender: Organisation) -> None:
-    """Accept any of the sender's keys that is valid today and was when the package was made."""
-    keys = _valid_keys(sender, envelope.created_at)
-    if not keys:
-        raise SenderKeyError(
-            "发送方没有在有效期内的公钥",
-            where=envelope.sender,
-            expected=f"在 {timezone.localtime(envelope.created_at):%Y-%m-%d %H:%M} 与今日均有效",
-        )
-    for key in keys:
-        try:
-            verify_envelope(envelope, recipient=settings.PORTAL_CODE, sender_key=key)
-        except BadSignatureError:
-            if key is keys[-1]:
-                raise
-        else:
-            return
-
-
-def _valid_keys(sender: Organisation, created_at: datetime) -> list[Sm2PublicKey]:
-    now = timezone.now()
-    if created_at > now + _CLOCK_SKEW:
-        return []
-    rows = SenderKey.objects.filter(
-        organisation=sender,
-        revoked_at__isnull=True,
-        valid_from__lte=created_at,
-        valid_until__gt=now,
-    ).order_by("-valid_from")
-    return [Sm2PublicKey.from_pem(row.public_key) for row in rows]
-
-
-def _replayed(envelope: Envelope) -> ReplayedError:
+def replayed(envelope: Envelope) -> ReplayedError:
+    """Return the refusal of a package whose number or content the sender has sent before."""
     return ReplayedError(
         "该数据包已接收过，不再重复接收", where=f"{envelope.sender} {envelope.package_number}"
     )
 
 
-def _kept(arrival: _Arrival, envelope: Envelope, sender: Organisation) -> Package:
+def _kept(arrival: _Arrival, envelope: Envelope, sender_key: SenderKey) -> Package:
     """Store keys, file and row; whatever was stored is undone when a later step fails."""
     content_key = unwrap_content_key(envelope, files.portal_key())
     (pk,) = next_ids(Package, 1)
     package = Package(
         pk=pk,
         number=envelope.package_number,
-        sender=sender,
+        sender=sender_key.organisation,
+        sender_key=sender_key,
         file_name=arrival.file_name,
         payload_digest=envelope.payload_digest,
         payload_length=envelope.payload_length,
@@ -180,7 +138,7 @@ def _kept(arrival: _Arrival, envelope: Envelope, sender: Organisation) -> Packag
         undo.callback(files.remove, package.stored_name)
         with files.store(package.stored_name) as target:
             extract_payload(arrival.file, envelope, target)
-        _insert(package, envelope)
+        _insert(package, envelope, sender_key)
     return package
 
 
@@ -199,10 +157,11 @@ def _kept_key(undo: ExitStack, label: str, key: bytes | None) -> str:
     return key_id
 
 
-def _insert(package: Package, envelope: Envelope) -> None:
+def _insert(package: Package, envelope: Envelope, sender_key: SenderKey) -> None:
     """Write row, audit entry and first task together; the constraints decide between two who came at once."""
     try:
         with unit_of_work(package.received_by) as work:
+            hold_sender_key(sender_key)
             package.save(force_insert=True)
             work.record(
                 "package.received",
@@ -210,12 +169,13 @@ def _insert(package: Package, envelope: Envelope) -> None:
                 sender=envelope.sender,
                 size=envelope.sealed_payload_length,
                 digest=envelope.payload_digest.hex(),
+                key=fingerprint(sender_key),
             )
             schedule(OPEN_PACKAGE, package, actor=package.received_by)
     except IntegrityError as exc:
         if not str(exc.__cause__).count("package_no_replay"):
             raise
-        raise _replayed(envelope) from exc
+        raise replayed(envelope) from exc
 
 
 def _note_refusal(arrival: _Arrival, error: InputRefusedError) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "check_chunks",
     "check_payload",
     "extract_payload",
+    "open_container",
     "open_payload",
     "open_sealed",
     "read_envelope",
@@ -139,8 +140,12 @@ def open_payload(
 
 def check_chunks(container: BinaryIO, envelope: Envelope, content_key: bytes) -> None:
     """Open every chunk inside the container; raise TamperedError naming the first bad one."""
-    offset = read_layout(container).payload_offset
-    open_payload(container, envelope, content_key, offset=offset).check()
+    open_container(container, envelope, content_key).check()
+
+
+def open_container(container: BinaryIO, envelope: Envelope, content_key: bytes) -> SealedReader:
+    """Return the plaintext view of the payload where it lies; the caller has checked signature and digest."""
+    return open_payload(container, envelope, content_key, offset=read_layout(container).payload_offset)
 
 
 def _write_payload(

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 
+from orders.choices import KeyUse
 from orders.models import Package, SenderKey
 from orders.personal import open_account, open_name, open_number, open_personal
 from portal.audit import unit_of_work
@@ -84,6 +85,7 @@ def recipient_of(batch: Batch) -> tuple[Organisation, Sm2PublicKey]:
     key = (
         SenderKey.objects.select_related("organisation")
         .filter(valid_from__lte=now, valid_until__gt=now, revoked_at__isnull=True)
+        .filter(use__in=(KeyUse.BOTH, KeyUse.ENCRYPTION))
         .filter(organisation__is_active=True)
         .filter(Q(organisation_id__in=senders) | Q(organisation__kind=OrganisationKind.PROVINCE))
         .order_by(

@@ -21,6 +21,7 @@ from orders.models import (
 )
 from portal.choices import Role
 from portal.core.crypto import Sm2PrivateKey
+from portal.core.seal_proof import prove_possession
 from portal.models import Task
 from portal.queue import run_task
 from tests.orders.scene import Scene, csv_file, make_contract, person
@@ -282,18 +283,21 @@ class TestMasterData:
 class TestSenderKeys:
     KEY = "orders.senderkey"
 
-    def values(self, scene: Scene, key: str) -> dict[str, object]:
+    def values(self, scene: Scene, key: str, proof: str = "00") -> dict[str, object]:
         return {
             "organisation": scene.purchaser.pk,
             "public_key": key,
+            "proof": proof,
+            "use": "both",
             "valid_from": "2026-11-01T08:00",
             "valid_until": "2099-11-01T08:00",
         }
 
     def test_the_security_administrator_adds_and_revokes(self, scene: Scene) -> None:
         desk = sign_in(make_person(Role.SECURITY_ADMINISTRATOR, scene.purchaser))
-        key = Sm2PrivateKey.generate().public
-        answer = desk.post(page(self.KEY, "add_key"), self.values(scene, key.hex()))
+        pair = Sm2PrivateKey.generate()
+        key, proof = pair.public, prove_possession(scene.purchaser.code, pair)
+        answer = desk.post(page(self.KEY, "add_key"), self.values(scene, key.hex(), proof))
         row = SenderKey.objects.get()
         assert said(answer) == f"已登记，指纹 {key.fingerprint()}"
         assert row.public_key == key.to_pem()

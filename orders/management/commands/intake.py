@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from orders.choices import PackageStatus
-from orders.models import Package
+from orders.choices import AccountFileStatus, PackageStatus
+from orders.models import AccountFile, AccountPackage, Package
 from orders.services.folder import Taken, take_in, take_in_folder
 from orders.services.intake import advance_package
 from portal.choices import TaskStatus
@@ -70,6 +71,9 @@ class Command(BaseCommand):
         package = result.package
         if package is None:
             raise TypeError("neither a package nor an error")
+        if isinstance(package, AccountPackage):
+            self.stdout.write(f"{result.name}：{account_summary(package, here=here)}")
+            return False
         package = check_here(package) if here else package
         if package.status == PackageStatus.REFUSED:
             self.stderr.write(f"{result.name}：拒收（{package.refusal_code}）{package.refusal_text}")
@@ -80,8 +84,16 @@ class Command(BaseCommand):
 
 def check_here(package: Package) -> Package:
     """Open and check the package in this process, sharing its tasks with any worker that runs."""
+    _run_tasks_of([package])
+    package.refresh_from_db()
+    return advance_package(package) if package.status in _PENDING else package
+
+
+def _run_tasks_of(rows: Sequence[Package | AccountFile]) -> None:
     tasks = Task.objects.filter(
-        subject_type=package._meta.label_lower, subject_id=package.pk, status=TaskStatus.QUEUED
+        subject_type=rows[0]._meta.label_lower,
+        subject_id__in=[row.pk for row in rows],
+        status=TaskStatus.QUEUED,
     )
     waiting = list(tasks.order_by("pk"))
     while waiting:
@@ -89,8 +101,23 @@ def check_here(package: Package) -> Package:
         if not done:
             time.sleep(0.2)  # a worker holds what is left
         waiting = list(tasks.order_by("pk"))
-    package.refresh_from_db()
-    return advance_package(package) if package.status in _PENDING else package
+
+
+def account_summary(package: AccountPackage, *, here: bool) -> str:
+    """Tell what came of a bank's package, in words, after its dry runs when they run here."""
+    found = package.files.order_by("pk")
+    if here:
+        _run_tasks_of(list(found))
+    each = (f"{file.file_name} {file.get_status_display()}{_counts(file)}" for file in found.all())
+    return f"{package.number} {'；'.join(each)}"
+
+
+def _counts(file: AccountFile) -> str:
+    if file.status == AccountFileStatus.REFUSED:
+        return f"（{file.refusal_code}）{file.refusal_text}"
+    if file.row_count is None:
+        return ""
+    return f"：{file.row_count} 行，有效 {file.good_count}，问题 {file.refused_count}"
 
 
 def summary(package: Package) -> str:
