@@ -2,28 +2,36 @@
 
 Entries are collected while the unit of work runs and written last, just before the commit, under one
 advisory lock. Row locks are therefore always taken before the chain's lock (no deadlock), and the
-chain is held only for one INSERT and the commit, so bulk work does not queue behind it.
+chain is held only for one COPY and the commit, so bulk work does not queue behind it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from django.db import connection, models, transaction
 from django.utils import timezone
+from psycopg import Copy, Cursor
 
-from portal.core.crypto import sm3
-from portal.models import AuditEntry, User
+from portal.audit_check import own_link, walk
+from portal.core.audit_findings import ChainFault
+from portal.core.audit_forms import COLUMNS, COPY_HEADER, COPY_TRAILER, GENESIS, details_text, pack
+from portal.models import User
 from portal.texts import in_chinese
 
-CHAIN_LOCK = 0x415544  # "AUD"
-GENESIS = bytes(32)
+# Foreign keys are checked at the commit and lock the rows they point to: have that done before the chain is
+# locked, or somebody who holds such a row and waits for the chain would be waited for. One round trip.
+_LOCK = (
+    "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;"
+    "SELECT pg_advisory_xact_lock(4281668);"  # "AUD"
+    "SELECT position, digest FROM portal_auditentry ORDER BY position DESC LIMIT 1"
+)
+_COPY = f"COPY portal_auditentry ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 client_address: ContextVar[str] = ContextVar("client_address", default="")
 _current: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
 
@@ -92,44 +100,52 @@ def record_alone(
 
 
 def _append(events: list[Event]) -> None:
+    """Chain events to the last entry and write them: what is hashed and what is stored are the same bytes."""
     if not events:
         return
-    with connection.cursor() as cursor:
-        # Foreign keys are checked at the commit and lock the rows they point to: have that done before the
-        # chain is locked, or somebody who holds such a row and waits for the chain would be waited for.
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
-    last = AuditEntry.objects.order_by("-position").values_list("position", "digest").first()
-    position, previous = (last[0], bytes(last[1])) if last else (0, GENESIS)
-    entries = []
-    for event in events:
+    described = [(event, *_described(event)) for event in events]  # before the lock: it may ask the database
+    position, previous = _locked_end()
+    rows = [COPY_HEADER]
+    for event, actor_id, texts in described:
         position += 1
-        entry = _entry(event, position, previous)
-        previous = bytes(entry.digest)
-        entries.append(entry)
-    AuditEntry.objects.bulk_create(entries)
+        row, previous = pack(
+            previous=previous, position=position, at=event.at, actor_id=actor_id, texts=texts
+        )
+        rows.append(row)
+    with connection.wrap_database_errors, _copying() as copy:
+        copy.write(b"".join([*rows, COPY_TRAILER]))
 
 
-def _entry(event: Event, position: int, previous: bytes) -> AuditEntry:
+@contextmanager
+def _copying() -> Iterator[Copy]:
+    with connection.cursor() as wrapper, cast("Cursor[Any]", wrapper.cursor).copy(_COPY) as copy:
+        yield copy
+
+
+def _locked_end() -> tuple[int, bytes]:
+    """Take the chain's lock until the commit; return the last entry's position and digest."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK)
+        while cursor.nextset():
+            pass
+        found = cursor.fetchone()
+    return (found[0], bytes(found[1])) if found else (0, GENESIS)
+
+
+def _described(event: Event) -> tuple[int | None, tuple[str, ...]]:
+    """Return the actor's id and the texts of an entry, in the order of `audit_forms.TEXTS`."""
     actor, subject = event.actor, event.subject
-    entry = AuditEntry(
-        position=position,
-        at=event.at,
-        actor_id=actor.pk if actor else None,
-        actor_name=actor.username if actor else "system",
-        organisation_code=actor.organisation.code if actor and actor.organisation else "",
-        address=client_address.get(),
-        action=event.action,
-        object_type=subject._meta.label_lower if subject else "",
-        object_id=str(subject.pk) if subject else "",
-        object_label=_label(subject),
-        details=event.details,
-        result=event.result,
-        previous_digest=previous,
+    return (actor.pk if actor else None), (
+        actor.username if actor else "system",
+        actor.organisation.code if actor and actor.organisation else "",
+        client_address.get(),
+        event.action,
+        subject._meta.label_lower if subject else "",
+        str(subject.pk) if subject else "",
+        _label(subject),
+        details_text(event.details),
+        event.result,
     )
-    entry.digest = sm3(previous + canonical(entry))
-    return entry
 
 
 def _label(subject: models.Model | None) -> str:
@@ -138,29 +154,10 @@ def _label(subject: models.Model | None) -> str:
         return plain(str(subject))[:200] if subject else ""
 
 
-def canonical(entry: AuditEntry) -> bytes:
-    """Serialise what the digest covers: every column but the digests, as sorted compact JSON in UTF-8."""
-    covered: Mapping[str, Any] = {
-        "position": entry.position,
-        "at": entry.at.astimezone(UTC).isoformat(),
-        "actor_id": entry.actor_id,
-        "actor_name": entry.actor_name,
-        "organisation_code": entry.organisation_code,
-        "address": entry.address,
-        "action": entry.action,
-        "object_type": entry.object_type,
-        "object_id": entry.object_id,
-        "object_label": entry.object_label,
-        "details": entry.details,
-        "result": entry.result,
-    }
-    return json.dumps(covered, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
 def plain(value: Any) -> Any:
-    """Return JSON that the database gives back unchanged, else the digest would not hold for it later.
+    """Return JSON that every reader takes alike: text for what JSON lacks or readers round.
 
-    JSONB turns keys into text, numbers into decimals, and refuses NUL characters and lone surrogates.
+    PostgreSQL refuses NUL characters and lone surrogates.
     """
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
@@ -173,29 +170,9 @@ def plain(value: Any) -> Any:
     return str(value).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-@dataclass(frozen=True)
-class ChainFault:
-    """The first entry at which the chain no longer holds, and why."""
-
-    position: int
-    reason: str
-
-
 def verify_chain(start: int = 1) -> tuple[int, ChainFault | None]:
-    """Walk the chain from `start`; return how many entries hold and the first fault, if any."""
-    previous, expected = GENESIS, start
-    if start > 1:
-        before = AuditEntry.objects.filter(position=start - 1).first()
-        if before is None:
-            return 0, ChainFault(start - 1, "missing")
-        previous = bytes(before.digest)
-    entries = AuditEntry.objects.filter(position__gte=start).order_by("position")
-    for checked, entry in enumerate(entries.iterator(chunk_size=5000)):
-        if entry.position != expected:
-            return checked, ChainFault(expected, "missing")
-        if bytes(entry.previous_digest) != previous:
-            return checked, ChainFault(entry.position, "reordered")
-        if bytes(entry.digest) != sm3(previous + canonical(entry)):
-            return checked, ChainFault(entry.position, "changed")
-        previous, expected = bytes(entry.digest), expected + 1
-    return expected - start, None
+    """Walk the portal's chain from `start`; return how many entries hold and the first fault, if any."""
+    with own_link() as link:
+        report = walk(link, start=start, most_faults=1)
+    first = report.faults[0] if report.faults else None
+    return (max(first.position - start, 0) if first else report.checked), first

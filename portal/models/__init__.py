@@ -1,6 +1,6 @@
 """Kernel models: organisations, people, background tasks and the audit."""
 
-from portal.models.audit import AuditEntry
+from portal.models.audit import AuditAnchor, AuditEntry
 from portal.models.organisations import Organisation
 from portal.models.people import ApiToken, PasswordRecord, PortalUserManager, RoleRequest, User
 from portal.models.requests import IdempotencyKey
@@ -11,6 +11,7 @@ from portal.scoping import ScopedQuerySet
 
 __all__ = [
     "ApiToken",
+    "AuditAnchor",
     "AuditEntry",
     "IdempotencyKey",
     "Organisation",

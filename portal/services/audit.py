@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from portal.audit import ChainFault, unit_of_work, verify_chain
+from portal.audit import unit_of_work, verify_chain
+from portal.core.audit_findings import ChainFault
 from portal.core.clock import format_moment
 from portal.models import AuditEntry, User
 from portal.roles import require

@@ -75,8 +75,8 @@ def test_audit_verify_counts_what_holds() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("UPDATE portal_auditentry SET action = 'other' WHERE position = %s", "内容被改动"),
-        ("DELETE FROM portal_auditentry WHERE position = %s", "缺失"),
+        ("UPDATE portal_auditentry SET action = 'other' WHERE position = %s", "：内容被修改"),
+        ("DELETE FROM portal_auditentry WHERE position = %s", "：被删除"),
     ],
 )
 def test_audit_verify_names_the_first_entry_that_does_not_hold(damage: str, message: str) -> None:
