@@ -124,6 +124,11 @@ def environment(request: HttpRequest) -> tuple[str, str] | None:
     return None if settings.PRODUCTION else (_("开发环境"), "warning")
 
 
+def without_inline_style(request: HttpRequest) -> dict[str, Any]:
+    """Keep unfold from writing its colours into each page; they stand in portal/static/portal/colours.css."""
+    return {"colors": {}}
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups: work steps with the pages the user's roles may see."""
     home = {"title": _("待办事项"), "icon": "home", "link": reverse("admin:index")}

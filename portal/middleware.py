@@ -9,6 +9,29 @@ from django.http import HttpRequest, HttpResponse
 
 from portal.audit import client_address
 
+# What no page of ours uses: a script that got into one all the same finds it switched off.
+FEATURES_OFF = (
+    "accelerometer autoplay camera display-capture encrypted-media fullscreen geolocation gyroscope hid "
+    "idle-detection magnetometer microphone midi payment picture-in-picture publickey-credentials-get "
+    "screen-wake-lock serial usb xr-spatial-tracking"
+)
+PERMISSIONS_POLICY = ", ".join(f"{feature}=()" for feature in FEATURES_OFF.split())
+
+
+class BrowserRules:
+    """Tell browsers what Django has no setting for: no cache keeps an answer, no other site embeds one."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response["Permissions-Policy"] = PERMISSIONS_POLICY
+        response["Cross-Origin-Resource-Policy"] = "same-origin"
+        if "public" not in response.get("Cache-Control", ""):  # static files say so
+            response["Cache-Control"] = "no-store, private"
+        return response
+
 
 class RememberAddress:
     """Keep the client's address at hand for audit entries written while the request runs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import dj_database_url
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
@@ -55,6 +56,8 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "portal.middleware.BrowserRules",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -166,17 +169,43 @@ LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_AGE = env.int("SESSION_IDLE_SECONDS", default=30 * 60)
 SESSION_SAVE_EVERY_REQUEST = True
 SESSION_COOKIE_HTTPONLY = True
+
+# --- browsers: what they may load, keep, send and show (docs/developers/browser.md) -------------------------
+# No inline script, no eval, no inline style, nothing from elsewhere. portal/static/portal/interface.js makes
+# unfold's pages work under it; tests/browser/test_csp.py opens every page and expects no violation.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", "blob:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+    }
+}
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"  # a link in a mail opens the page it names
+CSRF_COOKIE_SAMESITE = "Strict"
 if PRODUCTION:
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    if TRUSTED_PROXIES:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31536000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
-    SESSION_COOKIE_SECURE = True
-    CSRF_COOKIE_SECURE = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
+    # Browsers take a cookie of this prefix from this host alone, over TLS, for the whole site.
+    SESSION_COOKIE_NAME = "__Host-session"
+    CSRF_COOKIE_NAME = "__Host-csrf"
+    LANGUAGE_COOKIE_NAME = "__Host-language"
 
 # --- language and place -----------------------------------------------------------------------------------
 LANGUAGE_CODE = "zh-hans"
@@ -237,7 +266,15 @@ UNFOLD: dict[str, Any] = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("portal/favicon.svg")}
     ],
-    "STYLES": [lambda request: static("portal/admin.css")],
+    "STYLES": [
+        lambda request: static("portal/colours.css"),
+        lambda request: static("portal/admin.css"),
+    ],
+    "SCRIPTS": [
+        lambda request: static("portal/expressions.js"),
+        lambda request: static("portal/interface.js"),
+    ],
+    "GLOBAL_CALLBACK": "portal.dashboard.without_inline_style",
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
@@ -246,14 +283,7 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT": "portal.dashboard.environment",
     "DASHBOARD_CALLBACK": "portal.dashboard.start_page",
     "SIDEBAR": {"show_search": True, "navigation": "portal.dashboard.navigation"},
-    "COLORS": {
-        "primary": {
-            "50": "240 249 255", "100": "224 242 254", "200": "186 230 253", "300": "125 211 252",
-            "400": "56 189 248", "500": "14 116 184", "600": "2 96 160", "700": "3 80 134",
-            "800": "7 66 109", "900": "12 52 86", "950": "8 34 58",
-        }
-    },
-}  # fmt: skip
+}
 
 LOGGING = {
     "version": 1,

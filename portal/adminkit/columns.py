@@ -86,11 +86,11 @@ def bar(part: Any, whole: Any, text: Any = "", colour: Colour = "") -> SafeStrin
     """Return a bar that shows `part` of `whole`, with its share in words for screen readers."""
     share = max(0.0, min(100.0, 100.0 * float(part) / float(whole))) if whole else 0.0
     return format_html(
-        '<div class="pk-bar pk-{}" role="img" aria-label="{}"><div><div style="width: {}%"></div></div>'
+        '<div class="pk-bar pk-{}"><progress max="100" value="{}" aria-label="{}"></progress>'
         "<span>{}</span></div>",
         colour or "plain",
-        f"{share:.1f}%",
         f"{share:.1f}",
+        f"{share:.1f}%",
         text or f"{share:.1f}%",
     )
 
