@@ -8,10 +8,13 @@ from typing import Any
 
 from django.db.models import Count, DecimalField, F, Q, QuerySet, Sum
 
-from billing.models import SettlementPeriod, Statement, StatementLine
+from billing.models import Adjustment, AdjustmentStatus, SettlementPeriod, Statement, StatementLine
 from orders.choices import CardKind, IssueKind
+from orders.models import Order
+from portal.models import Organisation
 from production.models import Card
 
+AMOUNT = DecimalField(max_digits=14, decimal_places=2)
 # R-13: test and sample cards; R-35: warranty replacements; R-20: the supplier's own remakes.
 NEVER_BILLED = Q(card_kind__in=[CardKind.TEST, CardKind.SAMPLE]) | Q(
     issue_kind__in=[IssueKind.WARRANTY, IssueKind.REMAKE]
@@ -52,9 +55,37 @@ def counted(period: SettlementPeriod) -> list[Counted]:
     ]
 
 
+def approved(statement: Statement) -> QuerySet[Adjustment]:
+    """Return the adjustments of a statement that two people agreed on."""
+    return Adjustment.objects.filter(statement=statement, status=AdjustmentStatus.APPROVED)
+
+
+def owed(statement: Statement) -> Decimal:
+    """Return what is owed in yuan: the lines and every approved adjustment."""
+    found = approved(statement).aggregate(amount=Sum("amount", output_field=AMOUNT))
+    return total(statement) + (found["amount"] or Decimal("0.00"))
+
+
+def corrected_count(statement: Statement, bank: Organisation, card_kind: str) -> int:
+    """Return how many cards of a bank and kind are billed: the lines and every approved adjustment."""
+    same: Any = {"bank": bank, "card_kind": card_kind}
+    lines = statement.lines.filter(**same).aggregate(count=Sum("billed_count", default=0))
+    changes = approved(statement).filter(**same).aggregate(count=Sum("count_change", default=0))
+    return int(lines["count"] + changes["count"])
+
+
+def prices(statement: Statement, card_kind: str) -> set[Decimal]:
+    """Return what a card of the kind may cost: the contract's price and those its orders were placed at."""
+    contract = statement.period.contract
+    ordered = Order.objects.filter(contract=contract, card_kind=card_kind).values_list(
+        "unit_price", flat=True
+    )
+    return {price for price in {contract.price_of(card_kind), *ordered.distinct()} if price > 0}
+
+
 def total(statement: Statement) -> Decimal:
     """Sum a statement's lines in yuan."""
     found = StatementLine.objects.filter(statement=statement).aggregate(
-        amount=Sum("amount", output_field=DecimalField(max_digits=14, decimal_places=2))
+        amount=Sum("amount", output_field=AMOUNT)
     )
     return found["amount"] or Decimal("0.00")

@@ -69,6 +69,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("production.stockrequest", "fact_check"),
             ("production.stockmovement", "swap_horiz"),
             ("production.stocklocation", "warehouse"),
+            ("production.carddestruction", "delete_sweep"),
         ),
     ),
     (
@@ -94,6 +95,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
         "结算",
         (
             ("billing.statement", "request_quote"),
+            ("billing.adjustment", "exposure"),
             ("billing.settlementperiod", "date_range"),
         ),
     ),

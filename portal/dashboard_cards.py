@@ -9,14 +9,14 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from billing.models import Statement
+from billing.models import Adjustment, Statement
 from orders.models import AccountFile, CardholderRecord, Order, Package
 from orders.selectors.orders import FINISHED
 from portal.choices import Role, TaskStatus
 from portal.core.clock import today
 from portal.models import AuditEntry, Task, User
 from production.choices import BatchStatus, DeliveryStatus, Outcome, PlanStatus, RequestStatus
-from production.models import Batch, Delivery, StockRequest, UnknownDecision, WorkPlan
+from production.models import Batch, CardDestruction, Delivery, StockRequest, UnknownDecision, WorkPlan
 from production.models import Card as MadeCard
 from quality.choices import HoldStatus
 from quality.models import Hold
@@ -172,6 +172,16 @@ CARDS: tuple[Card, ...] = (
         "warning",
     ),
     Card(
+        "production.carddestruction",
+        _("待监销的废卡"),
+        _("须由另一人现场监销"),
+        "delete_sweep",
+        (KEEPER, QUALITY),
+        _of(CardDestruction, status=RequestStatus.REQUESTED),
+        {"status__exact": RequestStatus.REQUESTED},
+        "warning",
+    ),
+    Card(
         "production.card",
         _("结果未知的卡"),
         _("读回或两人认定"),
@@ -229,6 +239,16 @@ CARDS: tuple[Card, ...] = (
         (CLERK, APPROVER),
         _of(Statement, status="draft"),
         {"status__exact": "draft"},
+    ),
+    Card(
+        "billing.adjustment",
+        _("待复核的结算调整"),
+        _("须由另一人复核"),
+        "exposure",
+        (APPROVER,),
+        _of(Adjustment, status=RequestStatus.REQUESTED),
+        {"status__exact": RequestStatus.REQUESTED},
+        "warning",
     ),
     Card(
         "portal.task",

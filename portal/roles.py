@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.backends import ModelBackend
 from django.db import models
 
+from portal.audit import record_alone
 from portal.choices import Role
 from portal.core.errors import PermissionRefusedError, SamePersonError
 from portal.models import User
@@ -31,12 +32,13 @@ _PRODUCTION_READ = frozenset(
     f"production.view_{model}"
     for model in (
         "rostermember batch workplan batchitem card machinefile unknowndecision carton delivery receipt "
-        "returnfile stocklocation stocklot stockmovement stockrequest destructioncertificate".split()
+        "returnfile stocklocation stocklot stockmovement stockrequest carddestruction "
+        "destructioncertificate".split()
     )
 )
 _QUALITY_READ = frozenset(f"quality.view_{model}" for model in "defectcode defect inspection hold".split())
 _BILLING_READ = frozenset(
-    f"billing.view_{model}" for model in "settlementperiod statement statementline".split()
+    f"billing.view_{model}" for model in "settlementperiod statement statementline adjustment".split()
 )
 _STATIONS_READ = frozenset({"stations.view_station"})
 _PURCHASER_READ = (
@@ -76,6 +78,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "production.send_return_file",
         "production.destroy_batch",
         "billing.draft_statement",
+        "billing.request_adjustment",
         "portal.view_task",
     },
     Role.PURCHASER_APPROVER: _PURCHASER_READ
@@ -88,6 +91,9 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "production.approve_plan",
         "quality.release_hold",
         "billing.draft_statement",
+        "billing.close_statement",
+        "billing.request_adjustment",
+        "billing.decide_adjustment",
         "portal.view_task",
     },
     Role.SUPPLIER_PLANNER: _SUPPLIER_READ
@@ -108,10 +114,17 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "quality.record_defect",
         "quality.place_hold",
         "production.decide_unknown",
+        "production.decide_carddestruction",
         "portal.view_task",
     },
     Role.WAREHOUSE_KEEPER: _SUPPLIER_READ
-    | {"production.receive_stock", "production.request_stock", "production.decide_stock"},
+    | {
+        "production.receive_stock",
+        "production.request_stock",
+        "production.decide_stock",
+        "production.request_carddestruction",
+        "production.decide_carddestruction",
+    },
     Role.BANK_CLERK: frozenset(
         f"orders.view_{model}"
         for model in (
@@ -209,7 +222,11 @@ def require(actor: User, permission: str, row: models.Model | None = None) -> No
         raise PermissionRefusedError("该数据不属于您的单位")
 
 
-def require_second_person(first: User | None, second: User) -> None:
-    """Refuse when the second of two people is the first again (architecture §3)."""
+def require_second_person(first: User | None, second: User, row: models.Model | None = None) -> None:
+    """Refuse when the second of two people is the first again (architecture §3); the attempt is audited.
+
+    Call it before the unit of work: the refusal's own entry must not roll back with the action.
+    """
     if first is not None and first.pk == second.pk:
+        record_alone("second_person.refused", actor=second, subject=row, code=SamePersonError.code)
         raise SamePersonError("须由另一人办理：同一用户不能既提出又复核")

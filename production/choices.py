@@ -71,6 +71,7 @@ class LocationKind(models.TextChoices):
     SPOILED = "spoiled", _("废卡库")
     SAMPLES = "samples", _("样卡库")
     DELIVERED = "delivered", _("已交付")
+    DESTROYED = "destroyed", _("已销毁卡片")
 
 
 class MovementKind(models.TextChoices):
@@ -83,6 +84,15 @@ class MovementKind(models.TextChoices):
     SAMPLE = "sample", _("留样")
     RETURN = "return", _("退库")
     ADJUSTMENT = "adjustment", _("调整")
+    DESTRUCTION = "destruction", _("销毁卡片")
+
+
+class DestructionMethod(models.TextChoices):
+    """How cards are made useless, chip included (R-21)."""
+
+    SHREDDED = "shredded", _("粉碎")
+    PUNCHED = "punched", _("芯片打孔并剪切")
+    INCINERATED = "incinerated", _("焚毁")
 
 
 class RequestStatus(models.TextChoices):

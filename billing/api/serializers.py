@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from billing.models import Statement, StatementLine
+from billing.models import Adjustment, Statement, StatementLine
+from portal.choices import OrganisationKind
+from portal.models import Organisation
 
 
 class StatementLineSerializer(serializers.ModelSerializer[StatementLine]):
@@ -19,7 +21,7 @@ class StatementLineSerializer(serializers.ModelSerializer[StatementLine]):
 
 
 class StatementSerializer(serializers.ModelSerializer[Statement]):
-    """A statement of one half-year (R-39); `total` in yuan."""
+    """A statement of one half-year (R-39); `total` of its lines and `adjusted` by two people, in yuan."""
 
     contract = serializers.CharField(source="period.contract.number", read_only=True)
     lot = serializers.IntegerField(source="period.contract.lot", read_only=True)
@@ -28,12 +30,13 @@ class StatementSerializer(serializers.ModelSerializer[Statement]):
     starts_on = serializers.DateField(source="period.starts_on", read_only=True)
     ends_on = serializers.DateField(source="period.ends_on", read_only=True)
     total = serializers.DecimalField(max_digits=14, decimal_places=2, read_only=True)
+    adjusted = serializers.DecimalField(max_digits=14, decimal_places=2, read_only=True)
 
     class Meta:
         model = Statement
         fields = [
             "id", "contract", "lot", "supplier", "period", "starts_on", "ends_on",
-            "status", "drafted_at", "total",
+            "status", "drafted_at", "closed_at", "total", "adjusted",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -46,3 +49,31 @@ class StatementDetailSerializer(StatementSerializer):
     class Meta(StatementSerializer.Meta):
         fields = [*StatementSerializer.Meta.fields, "lines"]
         read_only_fields = fields
+
+
+class AdjustmentSerializer(serializers.ModelSerializer[Adjustment]):
+    """A correction of a closed statement; counts and amounts are signed (R-39)."""
+
+    bank = serializers.CharField(source="bank.code", read_only=True)
+    requested_by = serializers.CharField(source="requested_by.username", read_only=True)
+    decided_by = serializers.CharField(source="decided_by.username", read_only=True, default=None)
+
+    class Meta:
+        model = Adjustment
+        fields = [
+            "id", "statement", "bank", "card_kind", "count_change", "unit_price", "amount", "reason",
+            "status", "requested_by", "requested_at", "decided_by", "decided_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class AdjustmentRequestSerializer(serializers.ModelSerializer[Adjustment]):
+    """What to correct: the bank by its code, cards more (+) or fewer (-), at a price of the contract."""
+
+    bank = serializers.SlugRelatedField(
+        slug_field="code", queryset=Organisation.objects.filter(kind=OrganisationKind.BANK)
+    )
+
+    class Meta:
+        model = Adjustment
+        fields = ["bank", "card_kind", "count_change", "unit_price", "reason"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rest_framework.routers import SimpleRouter
 
-from billing.api.views import StatementViewSet
+from billing.api.views import AdjustmentViewSet, StatementViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("statements", StatementViewSet, basename="statement")
+router.register("adjustments", AdjustmentViewSet, basename="adjustment")
 urlpatterns = router.urls

@@ -1,4 +1,4 @@
-"""Draft statements: what a supplier is owed for a half-year, from cards that banks accepted (R-39, R-40)."""
+"""Statements: what a supplier is owed for a half-year, from cards that banks accepted (R-39, R-40)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 from django.utils import timezone
 
 from billing.models import SettlementPeriod, Statement, StatementLine
-from billing.selectors import Counted, counted, total
+from billing.selectors import Counted, approved, counted, owed, total
 from orders.models import Contract
 from portal.audit import unit_of_work
 from portal.core.clock import today
@@ -31,6 +31,7 @@ COLUMNS = (
     Column("单价（元）", 12),
     Column("金额（元）", 18),
 )
+EXPLANATION = Column("说明", 44)
 
 
 class OutsideTermError(PortalError):
@@ -103,16 +104,19 @@ def statement_workbook(statement: Statement, target: Path | BinaryIO, *, actor: 
     with in_chinese(), unit_of_work(actor) as work:
         work.record("statement.exported", statement)
         period = statement.period
-        amount = total(statement)
+        amount, lines = owed(statement), total(statement)
+        is_adjusted = approved(statement).exists()
+        parts = f"明细合计：{format_yuan(lines)}　调整合计：{format_yuan(amount - lines)}"
         name = f"{period.contract.get_lot_display()} 第 {period.number} 期结算单"
         write_list(
             target,
             title=f"{name}（{statement.get_status_display()}）",
-            columns=COLUMNS,
-            rows=_rows(statement),
+            columns=(*COLUMNS, EXPLANATION) if is_adjusted else COLUMNS,
+            rows=_adjusted_rows(statement) if is_adjusted else _rows(statement),
             header_lines=[
                 f"合同：{period.contract.number}　中标人：{period.contract.supplier.name}",
                 f"结算期：{period.starts_on:%Y-%m-%d} 至 {period.ends_on:%Y-%m-%d}",
+                *([parts] if is_adjusted else []),
                 f"合计：{format_yuan(amount)}（{capital_yuan(amount)}）",
                 f"制表：{actor}　{timezone.localtime():%Y-%m-%d %H:%M}",
             ],
@@ -128,4 +132,20 @@ def _rows(statement: Statement) -> Iterator[list[str]]:
             f"{line.unbilled_count:,}",
             f"{line.unit_price:,.2f}",
             f"{line.amount:,.2f}",
+        ]
+
+
+def _adjusted_rows(statement: Statement) -> Iterator[list[str]]:
+    """Yield the lines as they were closed, then what two people agreed to add or take off."""
+    yield from ([*row, ""] for row in _rows(statement))
+    people = ("requested_by", "decided_by")
+    for row in approved(statement).select_related("bank", *people).order_by("decided_at", "id"):
+        yield [
+            row.bank.short_name,
+            str(row.get_card_kind_display()),
+            f"{row.count_change:+,}",
+            "0",
+            f"{row.unit_price:,.2f}",
+            f"{row.amount:,.2f}",
+            f"调整 #{row.pk}：{row.reason}（{row.requested_by}申请，{row.decided_by}复核）",
         ]

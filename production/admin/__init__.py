@@ -6,10 +6,12 @@ from production.admin.delivery import CartonAdmin, DeliveryAdmin, ReceiptAdmin
 from production.admin.papers import DestructionCertificateAdmin, ReturnFileAdmin
 from production.admin.plans import RosterMemberAdmin, WorkPlanAdmin
 from production.admin.stock import StockLocationAdmin, StockLotAdmin, StockMovementAdmin, StockRequestAdmin
+from production.admin.waste import CardDestructionAdmin
 
 __all__ = [
     "BatchAdmin",
     "CardAdmin",
+    "CardDestructionAdmin",
     "CartonAdmin",
     "DeliveryAdmin",
     "DestructionCertificateAdmin",

@@ -134,7 +134,14 @@ class CardAdmin(ScopedAdmin[Card]):
         ),
         (
             _("交付与质保"),
-            {"fields": (("place", "delivered_on"), ("accepted_on", "warranty_until"), "decision_table")},
+            {
+                "fields": (
+                    ("place", "delivered_on"),
+                    ("accepted_on", "warranty_until"),
+                    "destruction_link",
+                    "decision_table",
+                )
+            },
         ),
     )
     actions_list = ("find",)
@@ -157,6 +164,11 @@ class CardAdmin(ScopedAdmin[Card]):
     def place(self, row: Card) -> str:
         """Show carton and position."""
         return f"{row.carton.number}/{row.carton_position}" if row.carton else "-"
+
+    @display(description=_("废卡销毁单"))
+    def destruction_link(self, row: Card) -> Any:
+        """Link the record of the card's destruction."""
+        return reference(row.destruction)
 
     @display(description=_("未知卡认定"))
     def decision_table(self, row: Card) -> Any:

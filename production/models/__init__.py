@@ -5,11 +5,13 @@ from production.models.cards import Card, MachineFile, UnknownDecision
 from production.models.delivery import Carton, Delivery, Receipt, ReturnFile
 from production.models.destruction import DestructionAlarm, DestructionCertificate, DestructionRequest
 from production.models.stock import StockLocation, StockLot, StockMovement, StockRequest
+from production.models.waste import CardDestruction
 
 __all__ = [
     "Batch",
     "BatchItem",
     "Card",
+    "CardDestruction",
     "Carton",
     "Delivery",
     "DestructionAlarm",

@@ -17,6 +17,7 @@ from production.choices import Outcome, RequestStatus, RunStatus
 from production.models.batches import Batch, BatchItem
 from production.models.delivery import Carton
 from production.models.stock import StockLot
+from production.models.waste import CardDestruction
 
 THROUGH: Mapping[str, str] = {
     "purchaser": "",
@@ -99,6 +100,14 @@ class Card(ScopedModel):
     delivered_on = models.DateField(_("交付日期"), null=True)
     accepted_on = models.DateField(_("签收日期"), null=True)
     warranty_until = models.DateField(_("质保截止"), null=True)
+    destruction = models.ForeignKey(
+        CardDestruction,
+        verbose_name=_("废卡销毁单"),
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="cards",
+        db_index=False,  # few cards are destroyed: the partial index below stays small
+    )
 
     class Meta:
         verbose_name = _("卡片")
@@ -120,11 +129,19 @@ class Card(ScopedModel):
             models.CheckConstraint(
                 name="card_only_good_is_packed", condition=Q(carton__isnull=True) | Q(outcome="good")
             ),
+            models.CheckConstraint(
+                name="card_only_rejected_is_destroyed",
+                condition=Q(destruction__isnull=True) | Q(outcome="rejected"),
+                violation_error_message=_("只能销毁废品"),
+            ),
         ]
         indexes = [
             models.Index(fields=["batch", "outcome"]),
             models.Index(
                 fields=["accepted_on", "bank"], condition=Q(accepted_on__isnull=False), name="card_accepted"
+            ),
+            models.Index(
+                fields=["destruction"], condition=Q(destruction__isnull=False), name="card_destroyed"
             ),
         ]
 

@@ -108,9 +108,9 @@ class StockMovement(ScopedModel):
             ),
             models.CheckConstraint(
                 name="movement_two_people",
-                condition=~Q(kind__in=["withdrawal", "adjustment"])
+                condition=~Q(kind__in=["withdrawal", "adjustment", "destruction"])
                 | (Q(approved_by__isnull=False) & ~Q(approved_by=F("requested_by"))),
-                violation_error_message=_("领用和调整须由两人办理"),
+                violation_error_message=_("领用、调整和销毁须由两人办理"),
             ),
         ]
         indexes = [models.Index(fields=["batch", "kind"])]

@@ -130,7 +130,7 @@ def request_unknown_decision(card: Card, *, outcome: str, evidence: str, actor: 
 def decide_unknown(decision: UnknownDecision, *, approve: bool, actor: User) -> UnknownDecision:
     """Confirm or refuse a proposal as the second person; a confirmed one settles the card (D8)."""
     require(actor, "production.decide_unknown", decision)
-    require_second_person(decision.requested_by, actor)
+    require_second_person(decision.requested_by, actor, decision)
     target = RequestStatus.APPROVED if approve else RequestStatus.REFUSED
     with unit_of_work(actor):
         fresh = move(

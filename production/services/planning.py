@@ -100,7 +100,7 @@ def propose_plan(
 def decide_plan(plan: WorkPlan, *, approve: bool, reason: str = "", actor: User) -> WorkPlan:
     """Approve a plan and with it the batch, or refuse it with a reason, as the purchaser (R-15)."""
     require(actor, "production.approve_plan", plan)
-    require_second_person(plan.proposed_by, actor)
+    require_second_person(plan.proposed_by, actor, plan)
     if not approve and not reason.strip():
         raise WorkPlanError("驳回须说明原因", where="审批意见")
     target = PlanStatus.APPROVED if approve else PlanStatus.REFUSED

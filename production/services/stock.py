@@ -25,6 +25,7 @@ LOCATION_NAMES = {
     LocationKind.SPOILED: "废卡库",
     LocationKind.SAMPLES: "样卡库",
     LocationKind.DELIVERED: "已交付",
+    LocationKind.DESTROYED: "已销毁卡片",
 }
 # A batch takes blanks from its approval until its counts are balanced.
 TAKES_BLANKS = frozenset(
@@ -147,7 +148,7 @@ def decide_request(request: StockRequest, *, approve: bool, actor: User) -> Stoc
     Raises StockShortError when the lot no longer has the quantity; the request then stays open.
     """
     require(actor, "production.decide_stock", request)
-    require_second_person(request.requested_by, actor)
+    require_second_person(request.requested_by, actor, request)
     target = RequestStatus.APPROVED if approve else RequestStatus.REFUSED
     with unit_of_work(actor):
         decided = move(request, target, actor=actor, decided_by=actor, decided_at=timezone.now())

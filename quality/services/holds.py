@@ -48,7 +48,7 @@ def hold_if_exceeded(batch: Batch) -> bool:
 def release_hold(hold: Hold, *, measure: str, actor: User) -> Hold:
     """Release a hold as another person than the one who placed it, naming the measure."""
     require(actor, "quality.release_hold", hold)
-    require_second_person(hold.placed_by, actor)
+    require_second_person(hold.placed_by, actor, hold)
     if not measure.strip():
         raise MeasureMissingError("请填写处置措施", where=hold.batch.number)
     with unit_of_work(actor):

@@ -30,7 +30,10 @@ ADMINS = {
 ROLES = [role.value for role in Role if role != Role.CARD_SYSTEM]
 MOST_QUERIES = 15
 # What the programme makes only when its dice say so, and tokens, which it does not need.
-EMPTY_BY_CHANCE = {"portal.apitoken", "production.unknowndecision", "quality.defect", "quality.hold"}
+EMPTY_BY_CHANCE = {
+    "portal.apitoken", "production.unknowndecision", "production.carddestruction", "quality.defect",
+    "quality.hold", "billing.adjustment",
+}  # fmt: skip
 # Rows of something that has a page, or kept for the programs only.
 SHOWN_INSIDE_OTHERS = {
     "orders.AccountRow",

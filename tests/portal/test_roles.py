@@ -11,6 +11,7 @@ from portal.choices import ADMINISTRATORS, Role
 from portal.core.errors import PermissionRefusedError, SamePersonError
 from portal.models import Organisation, User
 from portal.roles import PERMISSIONS, RoleBackend, require, require_second_person
+from tests.refusals import refused
 
 # Verbs of people; the administrators of the portal have none of them.
 WORK = ("orders.", "production.", "quality.", "billing.")
@@ -132,5 +133,5 @@ class TestRequire:
         first, second = user_of(Role.PURCHASER_CLERK), user_of(Role.PURCHASER_APPROVER)
         require_second_person(first, second)
         require_second_person(None, second)
-        with pytest.raises(SamePersonError):
+        with refused(SamePersonError, audited=["second_person.refused"]):
             require_second_person(first, User.objects.get(pk=first.pk))

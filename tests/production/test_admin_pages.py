@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from billing.models import SettlementPeriod, Statement, StatementLine
+from billing.models import Adjustment, SettlementPeriod, Statement, StatementLine
 from orders.choices import CardKind, IssueKind
 from portal.choices import OrganisationKind, Role
 from portal.core.clock import today
@@ -22,6 +22,7 @@ from production.models import (
     Batch,
     BatchItem,
     Card,
+    CardDestruction,
     Carton,
     Delivery,
     DestructionCertificate,
@@ -44,9 +45,11 @@ from tests.production.world import World, build_world
 PAGES = (
     "production.batch production.workplan production.rostermember production.machinefile production.card "
     "production.unknowndecision production.stocklot production.stocklocation production.stockmovement "
-    "production.stockrequest production.delivery production.carton production.receipt production.returnfile "
+    "production.stockrequest production.carddestruction production.delivery production.carton "
+    "production.receipt production.returnfile "
     "production.destructioncertificate quality.defect quality.defectcode quality.inspection quality.hold "
-    "billing.settlementperiod billing.statement billing.statementline stations.station"
+    "billing.settlementperiod billing.statement billing.statementline billing.adjustment "
+    "stations.station"
 ).split()
 HOMES = {
     "purchaser": OrganisationKind.PURCHASER, "supplier": OrganisationKind.SUPPLIER,
@@ -97,6 +100,10 @@ class Crowd:
         StockRequest.objects.create(
             kind="withdrawal", lot=lot, batch=batch, quantity=1, requested_by=world.keeper
         )
+        CardDestruction.objects.create(
+            number=f"XH{number}", contract=world.contract, method="shredded", place="佛山",
+            serials=[f"FS{number:010d}"], card_count=1, requested_by=world.keeper,
+        )  # fmt: skip
         RosterMember.objects.create(contract=world.contract, name=f"人{number}", position="操作")
         self._cards(number, batch, item, lot)
 
@@ -149,6 +156,10 @@ class Crowd:
         StatementLine.objects.create(
             statement=statement, bank=self.world.bank, card_kind=CardKind.FINISHED, billed_count=1,
             unit_price="9.00", amount="9.00",
+        )  # fmt: skip
+        Adjustment.objects.create(
+            statement=statement, bank=self.world.bank, card_kind=CardKind.FINISHED, count_change=-1,
+            unit_price="9.00", amount="-9.00", reason="多计", requested_by=self.world.clerk,
         )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_nobody_releases_what_he_placed(world: World) -> None:
     )  # fmt: skip
     both = User.objects.get(pk=world.quality.pk)
     hold = place_hold(light_batch(world, 2), reason="划痕", actor=both)
-    with refused(SamePersonError):
+    with refused(SamePersonError, audited=["second_person.refused"]):
         release_hold(hold, measure="已处理", actor=both)
 
 

@@ -1,13 +1,15 @@
-"""Settlement periods and draft statements with their lines (R-39, R-40)."""
+"""Settlement periods and statements with their lines and adjustments (R-39, R-40)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib.admin import display
-from django.db.models import DecimalField, QuerySet, Sum
+from django.db.models import OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.safestring import SafeString
@@ -16,7 +18,10 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
-from billing.models import SettlementPeriod, Statement, StatementLine
+from billing.admin.adjustments import AdjustmentForm, adjustment_table
+from billing.models import Adjustment, AdjustmentStatus, SettlementPeriod, Statement, StatementLine
+from billing.selectors import AMOUNT
+from billing.services.closing import close_statement, request_adjustment
 from billing.services.statements import draft_statement, statement_workbook
 from orders.models import Contract
 from portal.adminkit import (
@@ -86,7 +91,7 @@ class SettlementPeriodAdmin(ScopedAdmin[SettlementPeriod]):
 class StatementAdmin(ScopedAdmin[Statement]):
     """What a supplier is owed for a half-year."""
 
-    list_display = ("title", "supplier", "span", "billed", "amount", "state", "drafted_at", "drafted_by")
+    list_display = ("title", "supplier", "span", "billed", "owed", "state", "drafted_at", "drafted_by")
     list_display_links = ("title",)
     list_select_related = ("period__contract__supplier", "drafted_by")
     list_filter = (
@@ -96,22 +101,41 @@ class StatementAdmin(ScopedAdmin[Statement]):
         ),
     )
     fieldsets = (
-        (None, {"fields": ("title", "supplier", "span", "state", "drafted_at", "drafted_by")}),
+        (
+            None,
+            {
+                "fields": (
+                    "title",
+                    "supplier",
+                    "span",
+                    "state",
+                    ("drafted_at", "drafted_by"),
+                    ("closed_at", "closed_by"),
+                )
+            },
+        ),
         (
             _("明细（成品卡与预制卡分列）"),
-            {"fields": ("lines", "billed", "amount", "amount_words", "line_list")},
+            {"fields": ("lines", "billed", "amount", "line_list")},
         ),
+        (_("结算后的调整"), {"fields": ("adjustments", "adjusted", "owed", "owed_words")}),
     )
     actions_list = ("draft",)
-    actions_detail = ("download", "redraft")
+    actions_detail = ("download", "redraft", "close", "adjust")
     state = status_column(STATES)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Statement]:
-        """Sum the lines of each statement."""
-        money = DecimalField(max_digits=14, decimal_places=2)
-        rows = super().get_queryset(request)
-        return rows.annotate(
-            total=Sum("lines__amount", output_field=money), billed_total=Sum("lines__billed_count")
+        """Sum the lines and the approved adjustments of each statement."""
+        agreed = Adjustment.objects.filter(statement=OuterRef("pk"), status=AdjustmentStatus.APPROVED)
+        added = agreed.order_by().values("statement").annotate(sum=Sum("amount", output_field=AMOUNT))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                total=Coalesce(Sum("lines__amount"), Value(Decimal(0)), output_field=AMOUNT),
+                added=Coalesce(Subquery(added.values("sum")), Value(Decimal(0)), output_field=AMOUNT),
+                billed_total=Sum("lines__billed_count"),
+            )
         )
 
     @display(description=_("结算单"))
@@ -140,12 +164,27 @@ class StatementAdmin(ScopedAdmin[Statement]):
     @display(description=_("合计金额"))
     def amount(self, row: Any) -> str:
         """Show the sum."""
-        return format_yuan(row.total or 0)
+        return format_yuan(row.total)
+
+    @display(description=_("调整合计"))
+    def adjusted(self, row: Any) -> str:
+        """Show the sum of the approved adjustments."""
+        return format_yuan(row.added)
+
+    @display(description=_("应付金额"))
+    def owed(self, row: Any) -> str:
+        """Show the sum of lines and approved adjustments."""
+        return format_yuan(row.total + row.added)
 
     @display(description=_("金额大写"))
-    def amount_words(self, row: Any) -> str:
-        """Write the sum in capital numerals."""
-        return capital_yuan(row.total or 0)
+    def owed_words(self, row: Any) -> str:
+        """Write what is owed in capital numerals."""
+        return capital_yuan(row.total + row.added)
+
+    @display(description=_("调整"))
+    def adjustments(self, row: Statement) -> SafeString:
+        """Show what corrects the closed statement."""
+        return adjustment_table(row)
 
     @display(description=_("明细"))
     def lines(self, row: Statement) -> SafeString:
@@ -193,6 +232,32 @@ class StatementAdmin(ScopedAdmin[Statement]):
         """Count anew."""
         draft_statement(row.period.contract, on=row.period.starts_on, actor=acting(request))
         return _t("结算单已按最新签收情况重新起草")
+
+    @verb(
+        label=_("结算"),
+        permission="billing.close_statement",
+        when=lambda row: row.status == Statement.Status.DRAFT,
+        icon="task_alt",
+        variant=ActionVariant.PRIMARY,
+        help_text=_("结算期结束后办理。结算后明细不能再改，只能由两人办理调整。"),
+    )
+    def close(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> str:
+        """Settle the half-year."""
+        close_statement(row, actor=acting(request))
+        return _t("已结算，明细不再变动")
+
+    @verb(
+        label=_("申请调整"),
+        permission="billing.request_adjustment",
+        form=AdjustmentForm,
+        when=lambda row: row.status == Statement.Status.CLOSED,
+        icon="exposure",
+        help_text=_("更正已结算的张数，须由另一人复核后生效；原明细不变。"),
+    )
+    def adjust(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> str:
+        """Ask to correct the closed statement."""
+        request_adjustment(row, **cleaned, actor=acting(request))
+        return _t("已提出调整，须由另一人复核")
 
     @verb(
         label=_("下载 Excel"),
