@@ -13,7 +13,7 @@ from stations.agent.jobs import Bench
 from stations.agent.options import IncompleteError, read_options
 from stations.agent.program import Agent
 from stations.transport.virtual import VirtualTransport
-from stations.virtual.card import sample_card
+from stations.virtual.samples import sample_card
 
 INCOMPLETE = 2
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         return INCOMPLETE
     profile = load_profile(os.environ.get("CARD_PROFILE", "sssc-3.0-sm4"))
     client = PortalClient(options.portal, options.code, options.credential)
-    bench = Bench(VirtualTransport(sample_card(profile)), client, profile)
+    bench = Bench(VirtualTransport(sample_card()), client, profile)
     return Agent(options, bench).run()
 
 

@@ -1,157 +1,181 @@
-"""A virtual social security card that answers TPDUs of T=0 like a real one (card.md §1, §2).
-
-It reads; it knows no keys. Files named in `protected` answer 6982, as EF05 and EF06 of a 3.0 card do before
-RKssse is authenticated; by default all are read freely, as on a 2.0 card.
-"""
+"""A virtual social security card that answers T=0 like a real one (docs/developers/virtual-card.md)."""
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from production.personalization.chip import build_chip
-from production.personalization.holder import CardHolder, build_card_identifier
-from production.personalization.profile import CardProfile
-from production.personalization.tlv import decode_records, encode_record
 from stations.transport.base import Response
+from stations.virtual.chip import TRANSPORT_PLACE, Chip
+from stations.virtual.faults import CardPulled, Fault, Faults
+from stations.virtual.files import Files
+from stations.virtual.keys import Keys, Randomness
+from stations.virtual.layout import LAYOUTS, MAC_KEY, CardLayout
+from stations.virtual.memory import CARD_BLOCKED, Memory, PaymentMemory, StoredKey, blank_files
+from stations.virtual.payment import PAYMENT, PPSE, PSE, Payment, issuer_keys, key_data
+from stations.virtual.pins import Blocking, Pins
+from stations.virtual.selection import Selection
+from stations.virtual.tpdu import Command, Entry, Flow, Port, Refusal, Table
 
-ALGORITHMS: Mapping[str, int] = {"3des": 1, "ssf33": 2, "sm4": 3}
-HISTORY = bytes.fromhex(
-    "0053534333"
-)  # invented; the card's own 8 bytes follow, its factor in diversification
-SERIAL = bytes.fromhex("5649525455414C31")
+PUBLIC_TEST_KEY = bytes(range(0x40, 0x50))
+HISTORY = bytes.fromhex("8153534320")
+INTERFACE = bytes.fromhex("3B6D0000")
+TRANSPORT_TRIES = 15
+PLAIN, SECURED = frozenset({0x00}), frozenset({0x04, 0x84})
+SELECTING = 0xA4
 
-Records = Sequence[tuple[int, bytes]]
 
-# Nobody: the number's check digit is wrong on purpose.
-SAMPLE_HOLDER = CardHolder(
-    number="440600190001010005",
-    name="虚拟·测试卡",
-    sex="1",
-    ethnicity="01",
-    birth_on=dt.date(1900, 1, 1),
-    card_number="V00000001",
-    issue_on=dt.date(2026, 1, 1),
-    expires_on=dt.date(2036, 1, 1),
-    area="440600",
-    initialiser="440600000001",
-)
+class SmartCard(Protocol):
+    """What a reader does with a card."""
+
+    atr: bytes
+
+    def power_on(self) -> bytes:
+        """Forget everything volatile and return the ATR."""
+
+    def process(self, tpdu: bytes) -> Response:
+        """Answer one command; raise CardPulled or CardSilent."""
 
 
 class VirtualCard:
-    """Applications with their record files; a TPDU in, data and status word out."""
+    """One card: its memory, the commands of its applications, its faults."""
 
     def __init__(
         self,
-        profile: CardProfile,
-        files: Mapping[str, bytes],
+        memory: Memory,
         *,
-        serial: bytes = SERIAL,
-        protected: frozenset[str] = frozenset(),
+        layout: CardLayout | None = None,
+        faults: Iterable[Fault] = (),
+        keep: Callable[[bytes], None] | None = None,
+        randomness: Randomness = secrets.token_bytes,
     ) -> None:
-        self.atr = bytes((0x3B, 0x60 | len(HISTORY + serial), 0x00, 0x00)) + HISTORY + serial
-        self._names = {application.aid: application.name for application in profile.applications}
-        self._files = {path: tuple(decode_records(content)) for path, content in files.items()}
-        self._algorithm = ALGORITHMS[profile.algorithm]
-        self._protected = protected
-        self._commands: Mapping[int, Callable[[bytes], Response]] = {
-            0xA4: self._select,
-            0xB2: self._read_record,
-            0xC0: self._get_response,
-            0x84: self._get_challenge,
-        }
+        """Take a memory; `keep` receives its image after each command that changed it."""
+        self.memory = memory
+        self.atr = INTERFACE + HISTORY + memory.serial
+        self.faults = Faults(faults)
+        self._keep = keep
+        self._chip = Chip(layout or LAYOUTS[memory.profile], memory)
+        self._port = Port()
+        payment = Payment(self._chip, randomness)
+        selection = Selection(self._chip, payment)
+        keys = Keys(self._chip, randomness)
+        self._social = _social_table(
+            selection, Files(self._chip), keys, Pins(self._chip), Blocking(self._chip)
+        )
+        self._payment = _payment_table(selection, payment, keys)
+        self._directory = _directory_table(selection, payment)
         self.power_on()
 
     def power_on(self) -> bytes:
-        """Forget every selection and return the ATR."""
-        self._application = ""
-        self._path = ""
-        self._waiting = b""
+        """Forget what is selected, proven and waiting."""
+        self._chip.reset()
+        self._port.reset()
+        self.faults.power_on()
         return self.atr
 
     def process(self, tpdu: bytes) -> Response:
-        """Answer one command of at least five bytes."""
-        if len(tpdu) < 5:
-            return _status(0x6700)
-        if tpdu[0] != 0x00:
-            return _status(0x6E00)
-        waiting = self._waiting
-        command = self._commands.get(tpdu[1])
-        answer = command(tpdu) if command else _status(0x6D00)
-        if self._waiting is waiting and answer.sw >> 8 != 0x6C:
-            self._waiting = b""  # what was not fetched at once is gone
+        """Answer one command; its changes are whole or not made at all, except under a memory fault."""
+        if self.faults.slow_ms:
+            time.sleep(self.faults.slow_ms / 1000)
+        fault = self.faults.next()
+        if fault is not None and fault.kind == "status":
+            return Response(b"", fault.sw)
+        self._chip.tearing = fault is not None and fault.kind == "memory"
+        answer = self._answer(tpdu)
+        if self._chip.changed and self._keep is not None:
+            self._keep(self.memory.to_bytes())
+        self._chip.changed = False
+        if fault is not None and fault.kind == "pulled-after":
+            raise CardPulled
         return answer
 
-    def _select(self, tpdu: bytes) -> Response:
-        body = tpdu[5:]
-        if len(body) != tpdu[4]:
-            return _status(0x6700)
-        if tpdu[2:4] == b"\x04\x00":
-            return self._select_application(body)
-        if tpdu[2:4] in (b"\x02\x00", b"\x00\x00") and len(body) == 2:
-            return self._select_file(f"{self._application}/{body.hex().upper()}")
-        return _status(0x6A86)
+    def _answer(self, tpdu: bytes) -> Response:
+        try:
+            command = Command.parse(tpdu)
+        except Refusal as refusal:
+            return Response(b"", refusal.sw)
+        try:
+            return Response(*self._port.serve(command, self._table(command)))
+        except Refusal as refusal:
+            if _uses_freshness(command) and refusal.sw >> 8 != 0x6C:
+                self._chip.session.freshness = b""
+            return Response(b"", refusal.sw)
 
-    def _select_application(self, aid: bytes) -> Response:
-        name = self._names.get(aid)
-        if name is None:
-            return _status(0x6A82)
-        self._application, self._path = name, ""
-        proprietary = bytes.fromhex("9F0C03 8601") + bytes((self._algorithm,))
-        inner = encode_record(0x84, aid) + encode_record(0xA5, proprietary)
-        self._waiting = encode_record(0x6F, inner)
-        return _status(0x6100 | len(self._waiting))
-
-    def _select_file(self, path: str) -> Response:
-        if path not in self._files:
-            return _status(0x6A82)
-        self._path = path
-        return _status(0x9000)
-
-    def _read_record(self, tpdu: bytes) -> Response:
-        wanted, mode, short_id = tpdu[2], tpdu[3] & 0x07, tpdu[3] >> 3
-        path = f"{self._application}/EF{short_id:02X}" if short_id else self._path
-        if not path:
-            return _status(0x6986)
-        if path not in self._files:
-            return _status(0x6A82)
-        if path in self._protected:
-            return _status(0x6982)
-        if mode not in (0x00, 0x04):
-            return _status(0x6A86)
-        self._path = path
-        by_number = mode == 0x04
-        record = _by_number(self._files[path], wanted) if by_number else _by_tag(self._files[path], wanted)
-        if record is None:
-            return _status(0x6A83 if by_number else 0x6A88)
-        return _exactly(record, tpdu[4])
-
-    def _get_response(self, tpdu: bytes) -> Response:
-        return _exactly(self._waiting, tpdu[4]) if self._waiting else _status(0x6985)
-
-    def _get_challenge(self, tpdu: bytes) -> Response:
-        return _exactly(secrets.token_bytes(8), tpdu[4])
+    def _table(self, command: Command) -> Table:
+        """Return the commands of the selected application."""
+        if self.memory.state == CARD_BLOCKED and command.ins not in (SELECTING, 0xC0):
+            raise Refusal(0x9303)
+        name = self._chip.session.application.name
+        if name == PAYMENT:
+            return self._payment
+        return self._directory if name in (PSE, PPSE) else self._social
 
 
-def sample_card(profile: CardProfile, *, protected: frozenset[str] = frozenset()) -> VirtualCard:
-    """Return the card of an invented person."""
-    chip = build_chip(SAMPLE_HOLDER, profile, build_card_identifier("440600", SERIAL))
-    return VirtualCard(profile, chip.files, protected=protected)
+def blank_card(
+    serial: bytes,
+    *,
+    profile: str = "sssc-3.0-sm4",
+    transport_key: bytes = PUBLIC_TEST_KEY,
+    kmc: bytes = PUBLIC_TEST_KEY,
+    faults: Iterable[Fault] = (),
+    keep: Callable[[bytes], None] | None = None,
+) -> VirtualCard:
+    """Return a card as its maker delivers it: files with padding, the transport key, no other key, no PIN."""
+    return VirtualCard(blank_memory(serial, profile, transport_key, kmc), faults=faults, keep=keep)
 
 
-def _status(sw: int) -> Response:
-    return Response(b"", sw)
+def blank_memory(serial: bytes, profile: str, transport_key: bytes, kmc: bytes) -> Memory:
+    """Return the memory of a blank; the serial is 8 bytes and the card factor."""
+    if len(serial) != 8:
+        raise ValueError("a serial has 8 bytes")
+    layout = LAYOUTS[profile]
+    payment = PaymentMemory(*issuer_keys(kmc, key_data(serial)))
+    key = StoredKey(MAC_KEY, layout.algorithm, 1, TRANSPORT_TRIES, TRANSPORT_TRIES, transport_key)
+    return Memory(profile, serial, payment, keys={TRANSPORT_PLACE: key}, files=blank_files(layout))
 
 
-def _exactly(data: bytes, asked: int) -> Response:
-    """Return data of exactly the length asked for, else say the right one (6Cxx)."""
-    return Response(data, 0x9000) if asked == len(data) else _status(0x6C00 | len(data))
+def _uses_freshness(command: Command) -> bool:
+    return command.secured or (command.cla, command.ins) == (0x00, 0x82)
 
 
-def _by_number(records: Records, number: int) -> bytes | None:
-    return encode_record(*records[number - 1]) if 1 <= number <= len(records) else None
+def _social_table(selection: Selection, files: Files, keys: Keys, pins: Pins, blocking: Blocking) -> Table:
+    either = PLAIN | SECURED
+    return {
+        0xA4: Entry(PLAIN, Flow.BOTH, selection.select),
+        0xB2: Entry(PLAIN, Flow.OUT, files.read_record),
+        0xB0: Entry(PLAIN, Flow.OUT_PARTIAL, files.read_binary),
+        0xDC: Entry(either, Flow.IN, files.update_record),
+        0xD6: Entry(either, Flow.IN, files.update_binary),
+        0xE2: Entry(either, Flow.IN, files.append_record),
+        0x84: Entry(PLAIN, Flow.OUT, keys.get_challenge),
+        0x88: Entry(PLAIN, Flow.BOTH, keys.internal_authenticate),
+        0x82: Entry(PLAIN, Flow.IN, keys.external_authenticate),
+        0xD4: Entry(frozenset({0x80, 0x84}), Flow.IN, keys.write_key),
+        0x20: Entry(PLAIN, Flow.IN, pins.verify),
+        0x5E: Entry(frozenset({0x80}), Flow.IN, pins.change),
+        0x24: Entry(frozenset({0x84}), Flow.IN, pins.unblock),
+        0x1E: Entry(frozenset({0x84}), Flow.IN, blocking.block_application),
+        0x18: Entry(frozenset({0x84}), Flow.IN, blocking.unblock_application),
+        0x16: Entry(frozenset({0x84}), Flow.IN, blocking.block_card),
+    }
 
 
-def _by_tag(records: Records, tag: int) -> bytes | None:
-    return next((encode_record(*record) for record in records if record[0] == tag), None)
+def _payment_table(selection: Selection, payment: Payment, keys: Keys) -> Table:
+    return {
+        0xA4: Entry(PLAIN, Flow.BOTH, selection.select),
+        0xB2: Entry(PLAIN, Flow.OUT, payment.read_record),
+        0x84: Entry(PLAIN, Flow.OUT, keys.get_challenge),
+        0xA8: Entry(frozenset({0x80}), Flow.BOTH, payment.processing_options),
+        0x50: Entry(frozenset({0x80}), Flow.BOTH, payment.initialize_update),
+        0x82: Entry(frozenset({0x84}), Flow.IN, payment.external_authenticate),
+        0xE2: Entry(frozenset({0x80, 0x84}), Flow.IN, payment.store_data),
+    }
+
+
+def _directory_table(selection: Selection, payment: Payment) -> Table:
+    return {
+        0xA4: Entry(PLAIN, Flow.BOTH, selection.select),
+        0xB2: Entry(PLAIN, Flow.OUT, payment.read_record),
+    }

@@ -1,4 +1,4 @@
-"""The card's own cryptography (docs/developers/virtual-card.md §2), written apart from the portal's on purpose.
+"""The card's own cryptography (docs/developers/virtual-card.md §2), written apart from the portal's.
 
 The portal computes what the card checks. Sharing this code with it would hide a mistake both make: so it uses
 the ciphers of `cryptography` directly and imports nothing of the project.
@@ -13,6 +13,7 @@ from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 
+ECB = modes.ECB()  # noqa: S305 - single blocks, as the card's documents have it
 KEY_SIZE = 16
 FACTOR_SIZE = 8
 MAC_SIZE = 4
@@ -48,13 +49,13 @@ class Mac:
 
 def encrypt(algorithm: Algorithm, key: bytes, blocks: bytes) -> bytes:
     """Encrypt whole blocks in ECB; an 8-byte 3DES key is a single DES key."""
-    context: CipherContext = _cipher(algorithm, key, modes.ECB()).encryptor()
+    context: CipherContext = _cipher(algorithm, key, ECB).encryptor()
     return context.update(blocks) + context.finalize()
 
 
 def decrypt(algorithm: Algorithm, key: bytes, blocks: bytes) -> bytes:
     """Decrypt whole blocks in ECB."""
-    context: CipherContext = _cipher(algorithm, key, modes.ECB()).decryptor()
+    context: CipherContext = _cipher(algorithm, key, ECB).decryptor()
     return context.update(blocks) + context.finalize()
 
 

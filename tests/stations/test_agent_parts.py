@@ -32,7 +32,8 @@ from stations.agent.worker import StationWorker
 from stations.management.commands.station_agent import agent_arguments, agent_environment
 from stations.queues import SELF_TEST, queue_name
 from stations.transport.virtual import VirtualTransport
-from stations.virtual.card import SAMPLE_HOLDER, VirtualCard, sample_card
+from stations.virtual.card import blank_card
+from stations.virtual.samples import SAMPLE_HOLDER, SERIAL, sample_card
 
 PROFILE = load_profile("sssc-3.0-sm4")
 REDIS = {"STATION_REDIS_URL": "redis://:pass-word@queue.example/0"}
@@ -154,7 +155,7 @@ class TestOptions:
 class TestReading:
     def test_a_card_is_read_and_timed(self) -> None:
         """R-24: EF05 and EF06 within three seconds."""
-        transport = VirtualTransport(sample_card(PROFILE))
+        transport = VirtualTransport(sample_card())
         reading = read_card(transport, PROFILE)
         assert reading.values.by_source["number"] == SAMPLE_HOLDER.number
         assert reading.values.by_source["name"] == SAMPLE_HOLDER.name
@@ -162,13 +163,13 @@ class TestReading:
         assert SAMPLE_HOLDER.number not in repr(reading)
 
     def test_a_card_without_its_person_is_no_card(self) -> None:
-        card = VirtualCard(PROFILE, {"SSSE/EF05": b"", "SSSE/EF06": bytes.fromhex("080131")})
+        card = blank_card(SERIAL, profile="sssc-2.0-3des")
         with pytest.raises(CardContentError) as refused:
             read_card(VirtualTransport(card), PROFILE)
-        assert refused.value.got == "card_identifier、name"
+        assert refused.value.got == "number、name"
 
     def test_the_card_is_powered_down_also_after_a_refusal(self) -> None:
-        transport = VirtualTransport(sample_card(PROFILE, protected=frozenset({"SSSE/EF05"})))
+        transport = VirtualTransport(sample_card(protected=True))
         with pytest.raises(Exception, match="6982 安全条件不满足"):
             read_card(transport, PROFILE)
         with pytest.raises(Exception, match="未上电"):
@@ -283,7 +284,7 @@ class TestClient:
 class TestSelfTestJob:
     def test_a_good_card_reports_its_time_and_nothing_of_the_person(self, client: PortalClient) -> None:
         """R-45: the portal learns that the card could be read, not whose it is."""
-        self_test(Bench(VirtualTransport(sample_card(PROFILE)), client, PROFILE), 7)
+        self_test(Bench(VirtualTransport(sample_card()), client, PROFILE), 7)
         ((path, _, body),) = Portal.seen
         assert (path, set(body), body["passed"]) == (
             ("/api/v1/station/self-tests/7", {"passed", "read_milliseconds"}, True)
