@@ -88,6 +88,8 @@ def locked_directory(directory: Path, *, alone: bool) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
+        # Said aloud: a child forked meanwhile has the descriptor too and would go on holding it.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -217,6 +217,7 @@ def _one_at_a_time(module: str) -> Iterator[None]:
             time.sleep(0.005)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
