@@ -13,6 +13,7 @@ from portal.core.seal_refusals import (
     EnvelopeOversizeError,
     MemberCompressedError,
     MembersRefusedError,
+    MemberStreamedError,
     NotAContainerError,
     SizeMismatchError,
 )
@@ -22,7 +23,7 @@ PAYLOAD_NAME = "payload.bin"
 MAX_ENVELOPE_SIZE = 64 * 1024
 
 _MAX_DIRECTORY_SIZE = 4 * 1024
-_ENCRYPTED = 0x1
+_ENCRYPTED, _STREAMED, _UTF8 = 0x1, 0x8, 0x800
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -109,6 +110,10 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for name, member in found.items():
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
             raise MemberCompressedError("数据包成员须原样存放，不得压缩或加密", where=name)
+        if member.flag_bits & _STREAMED:
+            raise MemberStreamedError("数据包成员的长度须写在前面，不得使用数据描述符", where=name)
+        if member.flag_bits & ~_UTF8:
+            raise ContainerBrokenError("成员带有不认识的标志", where=name, got=hex(member.flag_bits))
         if member.compress_size != member.file_size:
             raise SizeMismatchError(
                 "成员大小自相矛盾", where=name, expected=str(member.compress_size), got=str(member.file_size)
@@ -129,15 +134,16 @@ def _span(container: BinaryIO, member: zipfile.ZipInfo) -> tuple[int, int, int]:
     header = container.read(_LOCAL.size)
     if len(header) != _LOCAL.size or not header.startswith(b"PK\x03\x04"):
         raise ContainerBrokenError("成员头有误", where=member.filename)
-    *_, name_length, extra_length = _LOCAL.unpack(header)
-    if container.read(name_length) != member.orig_filename.encode():
+    _, _, flags, method, _, _, crc, _, _, name_length, extra_length = _LOCAL.unpack(header)
+    claimed = (container.read(name_length), flags, method, crc)
+    if claimed != (member.orig_filename.encode(), member.flag_bits, member.compress_type, member.CRC):
         raise ContainerBrokenError("成员头与目录不一致", where=member.filename)
     start = member.header_offset + _LOCAL.size + name_length + extra_length
     return member.header_offset, start, start + member.file_size
 
 
 def _check_spans(spans: list[tuple[int, int, int]], directory_start: int) -> None:
-    """Refuse overlapping members, hidden bytes in front, and content that reaches into the directory."""
+    """Refuse members that overlap or reach into the directory, and bytes hidden before, between or behind."""
     first, second = sorted(spans)
-    if first[0] != 0 or first[2] > second[0] or second[2] > directory_start:
-        raise ContainerBrokenError("成员的位置互相重叠或超出文件")
+    if first[0] != 0 or first[2] != second[0] or second[2] != directory_start:
+        raise ContainerBrokenError("成员的位置互相重叠、超出文件或留有空隙")

@@ -15,6 +15,7 @@ from portal.core.seal_refusals import (
     AlgorithmUnknownError,
     ChunkSizeError,
     EnvelopeFieldError,
+    EnvelopeNotCanonicalError,
     EnvelopeUnreadableError,
     VersionUnknownError,
     WrongKeyError,
@@ -130,7 +131,7 @@ def parse_envelope(content: bytes) -> Envelope:
             got=_shown(fields["algorithms"]),
         )
     chunk_size = _integer(fields, "chunk_size", ChunkSizeError, MIN_CHUNK_SIZE, MAX_CHUNK_SIZE)
-    return Envelope(
+    envelope = Envelope(
         sender=_party(fields, "sender"),
         recipient=_party(fields, "recipient"),
         package_number=_party(fields, "package_number"),
@@ -141,6 +142,11 @@ def parse_envelope(content: bytes) -> Envelope:
         payload_digest=_hex(fields, "payload_digest", DIGEST_SIZE, DIGEST_SIZE),
         signature=_hex(fields, "signature", 8, MAX_SIGNATURE_SIZE),
     )
+    if envelope.to_json() != content:  # one meaning, one form: nothing for two readers to disagree about
+        raise EnvelopeNotCanonicalError(
+            "信封不是规范形式", where="envelope.json", expected="键按序、无空白、无转义的 JSON"
+        )
+    return envelope
 
 
 def check_party(value: str, name: str) -> str:

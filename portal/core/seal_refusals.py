@@ -29,6 +29,12 @@ class MemberCompressedError(SealRefusedError):
     code = "member_compressed"
 
 
+class MemberStreamedError(SealRefusedError):
+    """A member whose lengths and checksum stand behind it instead of in front (a data descriptor)."""
+
+    code = "member_streamed"
+
+
 class EnvelopeOversizeError(SealRefusedError):
     """The envelope is larger than any honest one."""
 
@@ -39,6 +45,12 @@ class EnvelopeUnreadableError(SealRefusedError):
     """The envelope is not a JSON object in UTF-8."""
 
     code = "envelope_unreadable"
+
+
+class EnvelopeNotCanonicalError(SealRefusedError):
+    """The envelope says what it says in another form than the one that is signed."""
+
+    code = "envelope_not_canonical"
 
 
 class EnvelopeFieldError(SealRefusedError):

@@ -77,7 +77,17 @@ def with_fields(**changes: Any) -> bytes:
     """Return the container with other fields in its envelope; the signature stays as it was."""
     fields = json.loads(ENVELOPE_JSON) | changes
     kept = {name: value for name, value in fields.items() if value is not ...}
-    return packed([("payload.bin", PAYLOAD), ("envelope.json", json.dumps(kept).encode())])
+    return with_envelope(canonical(kept))
+
+
+def canonical(fields: dict[str, Any]) -> bytes:
+    """Write JSON as the format wants it."""
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def with_envelope(content: bytes) -> bytes:
+    """Return the container with other bytes for its envelope and right CRCs around them."""
+    return packed([("payload.bin", PAYLOAD), ("envelope.json", content)])
 
 
 def refusal_of(content: bytes) -> SealRefusedError:

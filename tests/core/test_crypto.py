@@ -9,6 +9,7 @@ from typing import Any
 import gmalg
 import gmssl_pyx
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,31 @@ def test_hmac_is_built_on_sm3_with_64_byte_blocks(key: bytes, message: bytes) ->
     block = (peer_sm3(key) if len(key) > 64 else key).ljust(64, b"\0")
     inner = peer_sm3(bytes(byte ^ 0x36 for byte in block) + message)
     assert hmac_sm3(key, message) == peer_sm3(bytes(byte ^ 0x5C for byte in block) + inner)
+
+
+@pytest.mark.parametrize("case", vectors("hmac_sm3_gmt0042.json")["cases"])
+def test_hmac_gives_the_standards_codes(case: dict[str, str]) -> None:
+    assert hmac_sm3(bytes.fromhex(case["key"]), bytes.fromhex(case["message"])).hex() == case["mac"]
+
+
+def test_sm3_of_a_million_letters() -> None:
+    """Many blocks, and a length that needs more than two bytes, at once and in parts."""
+    assert sm3(b"a" * 1_000_000).hex() == vectors("sm3_gbt32905.json")["million_a"]
+    hasher = sm3_hasher()
+    for _ in range(1000):
+        hasher.update(b"a" * 1000)
+    assert hasher.finalize().hex() == vectors("sm3_gbt32905.json")["million_a"]
+
+
+def test_sm4_a_million_times_over_gives_the_standards_block() -> None:
+    """GB/T 32907, A.2, in one context: `sm4_blocks` would make a million of them."""
+    case = vectors("sm4_gbt32907.json")
+    key, block = (bytes.fromhex(case["block"][name]) for name in ("key", "plaintext"))
+    encrypt = Cipher(algorithms.SM4(key), modes.ECB()).encryptor().update
+    assert encrypt(block) == sm4_blocks(key, block)
+    for _ in range(1_000_000):
+        block = encrypt(block)
+    assert block.hex() == case["million"]
 
 
 def test_sm4_gives_the_standards_block_and_its_check_value() -> None:
