@@ -141,6 +141,12 @@ INTAKE_DIR = Path(env.str("INTAKE_DIR", default=str(VAR_DIR / "intake")))  # the
 MAX_PACKAGE_BYTES = env.int("MAX_PACKAGE_BYTES", default=8 * 2**30)
 MAX_ACCOUNT_FILE_BYTES = env.int("MAX_ACCOUNT_FILE_BYTES", default=64 * 2**20)
 MAX_PACKAGE_MEMBERS = env.int("MAX_PACKAGE_MEMBERS", default=1_000_000)
+# After a package's first destruction the rest is sealed anew; the pause lets its other signed batches go first.
+REKEY_PAUSE_SECONDS = env.int("REKEY_PAUSE_SECONDS", default=30)
+# How long data waits for its purpose: an account for anybody's record, a record for its account or correction.
+ACCOUNT_RETENTION_DAYS = env.int("ACCOUNT_RETENTION_DAYS", default=180)
+RECORD_RETENTION_DAYS = env.int("RECORD_RETENTION_DAYS", default=90)
+DESTRUCTION_LIMIT_HOURS = env.int("DESTRUCTION_LIMIT_HOURS", default=24)  # a signed batch is red after that
 PHOTO_MIN_BYTES = env.int("PHOTO_MIN_BYTES", default=9 * 1024)
 PHOTO_MAX_BYTES = env.int("PHOTO_MAX_BYTES", default=40 * 1024)
 FILE_UPLOAD_HANDLERS = [
