@@ -72,6 +72,7 @@ class LocationKind(models.TextChoices):
     SAMPLES = "samples", _("样卡库")
     DELIVERED = "delivered", _("已交付")
     DESTROYED = "destroyed", _("已销毁卡片")
+    COUNTER = "counter", _("制卡点")
 
 
 class MovementKind(models.TextChoices):
@@ -84,6 +85,8 @@ class MovementKind(models.TextChoices):
     SAMPLE = "sample", _("留样")
     RETURN = "return", _("退库")
     ADJUSTMENT = "adjustment", _("调整")
+    TRANSFER = "transfer", _("调拨制卡点")
+    COUNTER = "counter", _("制卡点取用")
     DESTRUCTION = "destruction", _("销毁卡片")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from orders.choices import CardKind, RecordStatus
-from orders.models import Contract, Order, SupplierChoice
+from orders.models import CardholderRecord, Contract, Order, SupplierChoice
 from orders.selectors.contracts import term_refusal
 from orders.selectors.orders import current_choices, matched_records, refusal_of
 from orders.services.calendar import due_date, hold_calendar, work_calendar
@@ -14,9 +14,10 @@ from orders.services.locking import lock_banks
 from portal.audit import UnitOfWork, unit_of_work
 from portal.choices import OrganisationKind
 from portal.core.clock import day_of, format_day, today
-from portal.core.errors import InputRefusedError, PortalError
+from portal.core.errors import ConflictError, InputRefusedError, PortalError
 from portal.models import Organisation, User
 from portal.roles import require
+from portal.workflow import locked
 
 LETTERS: Mapping[str, str] = {
     CardKind.FINISHED: "F",
@@ -30,6 +31,12 @@ class ChoiceRefusedError(InputRefusedError):
     """A choice of supplier that cannot be made."""
 
     code = "choice_refused"
+
+
+class RecordNotMatchedError(ConflictError):
+    """A record that is not matched, or that has its order already."""
+
+    code = "record_not_matched"
 
 
 class MatchDayRefusedError(InputRefusedError):
@@ -81,9 +88,33 @@ def create_orders(
         waiting = matched_records(bank).order_by("bank_id").values_list("bank_id", flat=True).distinct()
         choices = _locked_choices(set(waiting))
         orders = []
-        for locked in lock_banks(waiting):
-            orders += _order_bank(locked, choices.get(locked.pk), matched_on, work)
+        for held in lock_banks(waiting):
+            orders += _order_bank(held, choices.get(held.pk), matched_on, work)
     return orders
+
+
+def order_record(record: CardholderRecord, *, actor: User) -> Order:
+    """Place an order for one matched record that is made at a counter today (R-14).
+
+    Raises what keeps its group from being ordered, and RecordNotMatchedError for any other record.
+    """
+    require(actor, "stations.issue_card")
+    with unit_of_work(actor) as work:
+        hold_calendar()
+        assert record.bank_id is not None, "a matched record has its bank"
+        (bank,) = lock_banks([record.bank_id])
+        choices = _locked_choices({bank.pk})
+        fresh = locked(record)
+        if fresh.status != RecordStatus.MATCHED:
+            raise RecordNotMatchedError(
+                "该记录不是待下单的已匹配记录",
+                expected=str(RecordStatus.MATCHED.label),
+                got=str(fresh.get_status_display()),
+            )
+        order = _place(bank, choices.get(bank.pk), fresh.card_kind, 1, today(), work)
+        fresh.status, fresh.order = RecordStatus.ORDERED, order
+        fresh.save(update_fields=["status", "order"])
+    return order
 
 
 def _locked_choices(banks: set[int]) -> dict[int, SupplierChoice]:

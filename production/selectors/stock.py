@@ -13,6 +13,8 @@ from production.models import Batch, Card, StockLot, StockMovement
 
 SPARE_SHARE = 0.01
 LEAST_SPARES = 5
+# What brings blanks to a batch: from the warehouse by two people, or one from a counter's own stock.
+TAKEN = (MovementKind.WITHDRAWAL, MovementKind.COUNTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def batch_blanks(batch: Batch) -> BatchBlanks:
     """Return the batch's blanks as the ledger and the cards show them."""
     moved = StockMovement.objects.filter(batch=batch)
     sums = moved.aggregate(
-        withdrawn=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.WITHDRAWAL)), 0),
+        withdrawn=Coalesce(Sum("quantity", filter=Q(kind__in=TAKEN)), 0),
         returned=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.RETURN)), 0),
         samples=Coalesce(Sum("quantity", filter=Q(kind=MovementKind.SAMPLE)), 0),
     )
@@ -79,9 +81,9 @@ def batch_blanks(batch: Batch) -> BatchBlanks:
 
 def free_by_lot(batch: Batch) -> list[LotBlanks]:
     """Return the batch's free blanks lot by lot, oldest lot first; lots without any are left out."""
-    kinds = [MovementKind.WITHDRAWAL, MovementKind.RETURN, MovementKind.SAMPLE]
+    kinds = [*TAKEN, MovementKind.RETURN, MovementKind.SAMPLE]
     moved = StockMovement.objects.filter(batch=batch, kind__in=kinds)
-    signed = Case(When(kind=MovementKind.WITHDRAWAL, then=F("quantity")), default=-F("quantity"))
+    signed = Case(When(kind__in=TAKEN, then=F("quantity")), default=-F("quantity"))
     held = moved.values_list("lot_id").annotate(sum=Sum(signed)).order_by("lot__received_on", "lot_id")
     used = dict(
         Card.objects.filter(batch=batch).values_list("lot_id").annotate(count=Count("id")).order_by("lot_id")

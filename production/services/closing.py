@@ -14,7 +14,7 @@ from portal.roles import require
 from portal.workflow import check_move, locked, move
 from production.choices import BatchStatus, LocationKind, MovementKind, Outcome
 from production.models import Batch, Card, StockLot, StockMovement
-from production.selectors.stock import free_by_lot
+from production.selectors.stock import TAKEN, free_by_lot
 from production.services.delivery import complete_order
 from production.services.preparation import take_from
 from production.services.stock import StockRefusedError, StockShortError, post
@@ -52,7 +52,7 @@ def ledger_counts(batch: Batch) -> dict[int, Counts]:
     """Return the ledger's counts of a batch by stock lot; blanks that became no card are returned."""
     moved = StockMovement.objects.filter(batch=batch).values("lot_id")
     sums = moved.annotate(
-        withdrawn=Sum("quantity", filter=Q(kind=MovementKind.WITHDRAWAL), default=0),
+        withdrawn=Sum("quantity", filter=Q(kind__in=TAKEN), default=0),
         samples=Sum("quantity", filter=Q(kind=MovementKind.SAMPLE), default=0),
     )
     used = Card.objects.filter(batch=batch).values("lot_id")

@@ -21,7 +21,7 @@ from portal.workflow import locked, move
 from production.choices import ItemStatus, Outcome, RunStatus
 from production.files import line_cipher, machine_name
 from production.line.made import SOURCE_REASONS
-from production.models import BatchItem, Card, MachineFile
+from production.models import Batch, BatchItem, Card, MachineFile
 from production.personalization.chip import build_chip
 from production.personalization.face import FaceRenderer, FaceValues
 from production.personalization.face_template import load_template
@@ -121,6 +121,16 @@ def _build(card: Card, keys: bytes, profile: CardProfile) -> MachineCard:
     # R-4: what a pre-made card does not have is exactly the personalized face.
     face = b"" if card.card_kind == CardKind.PREMADE else _face(card, holder, account)
     return MachineCard(card.item.sequence, card.serial, chip.to_bytes(), keys, stripe, face)
+
+
+def check_makeable(item: BatchItem, batch: Batch) -> None:
+    """Build what the card of a position would hold and show; raise what its data does not allow (R-20).
+
+    For counters, which must not spend a blank on a person whose name cannot be printed.
+    """
+    card = Card(item=item, batch=batch, bank=batch.order.bank, card_kind=batch.card_kind)
+    card.card_identifier = bytes(16).hex()
+    _build(card, b"", load_profile(settings.CARD_PROFILE))
 
 
 def _face(card: Card, holder: CardHolder, account: str) -> bytes:

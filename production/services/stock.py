@@ -26,6 +26,7 @@ LOCATION_NAMES = {
     LocationKind.SAMPLES: "样卡库",
     LocationKind.DELIVERED: "已交付",
     LocationKind.DESTROYED: "已销毁卡片",
+    LocationKind.COUNTER: "制卡点",
 }
 # A batch takes blanks from its approval until its counts are balanced.
 TAKES_BLANKS = frozenset(

@@ -1,4 +1,4 @@
-"""Models of the stations app: where single cards are made."""
+"""The registry of stations and their self-tests."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Station(ScopedModel):
     reader_state = models.CharField(_("读写器"), max_length=60, blank=True)
     printer_state = models.CharField(_("打印机"), max_length=60, blank=True)
     agent_version = models.CharField(_("代理版本"), max_length=32, blank=True)
+    report = models.JSONField(_("设备状态"), default=dict, blank=True)
     last_seen_at = models.DateTimeField(_("最近心跳"), null=True)
     is_active = models.BooleanField(_("启用"), default=True)
 
