@@ -227,7 +227,7 @@ def test_a_signature_that_is_missing_empty_or_of_another_form_is_refused() -> No
 def frames() -> Iterator[tuple[str, bytes, str]]:
     """Yield containers whose ZIP hides, doubles or streams something: name, bytes, code."""
     streamed = io.BytesIO()
-    with zipfile.ZipFile(_Pipe(streamed), "w") as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(_Pipe(streamed), "w") as archive:
         archive.writestr("payload.bin", PAYLOAD)
         archive.writestr("envelope.json", ENVELOPE_JSON)
     yield "data descriptors", streamed.getvalue(), "member_streamed"
