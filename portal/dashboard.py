@@ -112,6 +112,9 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
         "系统",
         (
             ("portal.user", "person"),
+            ("portal.rolerequest", "how_to_reg"),
+            ("portal.usersession", "devices"),
+            ("portal.signinattempt", "lock_clock"),
             ("orders.senderkey", "key"),
             ("portal.apitoken", "vpn_key"),
             ("portal.task", "pending_actions"),

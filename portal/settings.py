@@ -64,6 +64,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "portal.sign_in_gate.SignInGate",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "portal.middleware.RememberAddress",
@@ -172,8 +173,22 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+SESSION_ENGINE = "portal.session_store"
 SESSION_COOKIE_AGE = env.int("SESSION_IDLE_SECONDS", default=30 * 60)
+SESSION_MAX_SECONDS = env.int("SESSION_MAX_SECONDS", default=12 * 3600)  # however busy it is
 SESSION_SAVE_EVERY_REQUEST = True
+PASSWORD_HISTORY = env.int("PASSWORD_HISTORY", default=5)  # how many of the last passwords may not come back
+PASSWORD_MAX_DAYS = env.int("PASSWORD_MAX_DAYS", default=90)  # 0: passwords do not age
+SIGN_IN_FAILURES_PER_USER = env.int("SIGN_IN_FAILURES_PER_USER", default=5)
+SIGN_IN_FAILURES_PER_ADDRESS = env.int("SIGN_IN_FAILURES_PER_ADDRESS", default=50)  # a branch shares one
+SIGN_IN_LOCK_SECONDS = env.int("SIGN_IN_LOCK_SECONDS", default=15 * 60)
+# Roles that decide, sign, administer or see people in the clear need a second factor (portal/roles.py);
+# more roles can be named here, none can be left out.
+TOTP_MORE_ROLES = env.list("TOTP_MORE_ROLES", default=[])
+TOTP_REQUIRED = env.bool("TOTP_REQUIRED", default=True)
+TOTP_ISSUER = env.str("TOTP_ISSUER", default="社保卡制卡平台")
+if PRODUCTION and not TOTP_REQUIRED:
+    raise ImproperlyConfigured("TOTP_REQUIRED: production does not do without the second factor")
 SESSION_COOKIE_HTTPONLY = True
 
 # --- browsers: what they may load, keep, send and show (docs/developers/browser.md) -------------------------
@@ -288,6 +303,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_BACK_BUTTON": True,
     "ENVIRONMENT": "portal.dashboard.environment",
     "DASHBOARD_CALLBACK": "portal.dashboard.start_page",
+    "ACCOUNT": {"navigation": "portal.admin.account.account_links"},
     "SIDEBAR": {"show_search": True, "navigation": "portal.dashboard.navigation"},
 }
 

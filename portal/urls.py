@@ -15,6 +15,7 @@ handler500 = "portal.apikit.problems.server_error"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", include("portal.admin.account")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("portal.api_urls")),
 ]

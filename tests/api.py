@@ -11,15 +11,28 @@ from rest_framework.test import APIClient
 from portal.core.crypto import sm3
 from portal.models import ApiToken, AuditEntry, User
 from portal.services.tokens import issue_token
+from portal.token_scopes import SCOPES, scopes_open_to
 
 ROOT = "/api/v1"
 
 
 def token_of(user: User, **changes: Any) -> str:
-    """Return a fresh token of a user; `changes` are written to its row."""
-    token, text = issue_token(user, name="test", days=1, actor=User.objects.system())
+    """Return a fresh token of a user with every scope the roles allow; `changes` are written to its row."""
+    scopes = scopes_open_to(user)
+    if not scopes:  # nobody would issue it: what it opens is up to the roles alone
+        return _token_for_nothing(user)
+    token, text = issue_token(user, name="test", days=1, scopes=scopes, actor=User.objects.system())
     assert bytes(token.digest) == sm3(text.encode())
     ApiToken.objects.filter(pk=token.pk).update(**changes)
+    return text
+
+
+def _token_for_nothing(user: User) -> str:
+    text = f"token of {user.pk}"
+    until = timezone.now() + timedelta(days=1)
+    ApiToken.objects.create(
+        user=user, name="test", digest=sm3(text.encode()), scopes=list(SCOPES), expires_at=until
+    )
     return text
 
 

@@ -24,6 +24,8 @@ from portal.adminkit import (
 )
 from portal.models import ApiToken, User
 from portal.services.tokens import MAX_TOKEN_DAYS, issue_token, revoke_token
+from portal.texts import listed
+from portal.token_scopes import SCOPES
 
 
 class TokenForm(VerbForm):
@@ -33,6 +35,11 @@ class TokenForm(VerbForm):
         label=gettext_lazy("用户"), queryset=User.objects.none(), empty_label=gettext_lazy("请选择")
     )
     name = forms.CharField(label=gettext_lazy("用途"), max_length=64)
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("权限范围"),
+        choices=[(name, scope.label) for name, scope in SCOPES.items()],
+        help_text=gettext_lazy("只选需要的；不得超出该用户的角色，角色变小时令牌随之变小"),
+    )
     days = forms.IntegerField(
         label=gettext_lazy("有效天数"), initial=90, min_value=1, max_value=MAX_TOKEN_DAYS
     )
@@ -47,11 +54,25 @@ class TokenForm(VerbForm):
 class ApiTokenAdmin(ScopedAdmin[ApiToken]):
     """Bearer tokens of the API."""
 
-    list_display = ("name", "user", "validity", "created_at", "expires_at", "last_used_at")
+    list_display = ("name", "user", "scope_labels", "validity", "created_at", "expires_at", "last_used_at")
     list_select_related = ("user",)
     actions_list = ("issue",)
     actions_detail = ("revoke",)
-    fields = ("name", "user", "validity", "created_at", "expires_at", "last_used_at", "revoked_at")
+    fields = (
+        "name",
+        "user",
+        "scope_labels",
+        "validity",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    )
+
+    @display(description=gettext_lazy("权限范围"))
+    def scope_labels(self, row: ApiToken) -> str:
+        """Name what the token opens."""
+        return listed(SCOPES[name].label for name in row.scopes if name in SCOPES) or "-"
 
     @display(description=gettext_lazy("状态"))
     def validity(self, row: ApiToken) -> Any:

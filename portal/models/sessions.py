@@ -33,7 +33,7 @@ class UserSession(AbstractBaseSession):
     seen_at = models.DateTimeField(_("最近活动"))
     expire_date = models.DateTimeField(_("失效时间"), db_index=True)
 
-    class Meta(AbstractBaseSession.Meta):
+    class Meta:
         verbose_name = _("登录会话")
         verbose_name_plural = pgettext_lazy("plural", "登录会话")
         ordering = ["-seen_at"]

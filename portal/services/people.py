@@ -1,50 +1,33 @@
-"""Users: added, changed, given a password."""
+"""Users: added, changed, given a password. Their roles are asked for here and granted by somebody else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
 
 from portal.audit import unit_of_work
-from portal.choices import OrganisationKind, Role
-from portal.core.errors import InputRefusedError
 from portal.models import Organisation, User
 from portal.roles import require
 from portal.services.master_rows import check_values
+from portal.services.passwords import PASSWORD_FIELDS, PasswordRefusedError, keep_record, set_password
+from portal.services.role_requests import (
+    PLACE_FIELDS,
+    ROLE_HOMES,
+    RoleRefusedError,
+    narrowed,
+    place,
+    request_roles,
+)
+from portal.services.sessions import end_sessions
 from portal.workflow import locked
 
-_P, _S, _B = OrganisationKind.PURCHASER, OrganisationKind.SUPPLIER, OrganisationKind.BANK
-# Which organisations a role belongs to; the three administrators serve the purchaser who runs the portal.
-ROLE_HOMES: dict[str, frozenset[str]] = {
-    Role.PURCHASER_CLERK: frozenset({_P}),
-    Role.PURCHASER_APPROVER: frozenset({_P}),
-    Role.SUPPLIER_PLANNER: frozenset({_S}),
-    Role.SUPPLIER_OPERATOR: frozenset({_S}),
-    Role.SUPPLIER_QUALITY: frozenset({_S}),
-    Role.WAREHOUSE_KEEPER: frozenset({_S}),
-    Role.BANK_CLERK: frozenset({_B}),
-    Role.COUNTER_OPERATOR: frozenset({_P, _S, _B}),
-    Role.COUNTER_SUPERVISOR: frozenset({_P, _S, _B}),
-    Role.CARD_SYSTEM: frozenset({OrganisationKind.PROVINCE}),
-    Role.SYSTEM_ADMINISTRATOR: frozenset({_P}),
-    Role.SECURITY_ADMINISTRATOR: frozenset({_P}),
-    Role.AUDITOR: frozenset({_P}),
-}
-
-
-class RoleRefusedError(InputRefusedError):
-    """Roles that do not go together or do not belong to the organisation."""
-
-    code: ClassVar[str] = "role_refused"
-
-
-class PasswordRefusedError(InputRefusedError):
-    """A password that the rules refuse."""
-
-    code: ClassVar[str] = "password_refused"
+__all__ = [
+    "ROLE_HOMES",
+    "PasswordRefusedError",
+    "RoleRefusedError",
+    "add_user",
+    "change_user",
+    "reset_password",
+]
 
 
 def add_user(
@@ -57,24 +40,23 @@ def add_user(
     password: str,
     actor: User,
 ) -> User:
-    """Let a person sign in; the three administrators exclude each other and every other role."""
+    """Add a person, who may do nothing until a security administrator grants the roles asked for here.
+
+    The password is an initial one. Roles that the portal itself gives (operators' commands) count at once.
+    """
     require(actor, "portal.add_user")
-    user = User(
-        username=username.strip(),
-        last_name=last_name.strip(),
-        first_name=first_name.strip(),
-        organisation=organisation,
-        roles=sorted(set(roles)),
-        is_staff=Role.CARD_SYSTEM not in roles,  # the province's system uses the API only
-    )
-    _check_roles(user)
-    _set_password(user, password)
+    user = User(username=username.strip(), last_name=last_name.strip(), first_name=first_name.strip())
+    place(user, organisation, roles if actor.is_system else ())
+    set_password(user, password, initial=True)
     check_values(user)
     with unit_of_work(actor) as work:
         user.save()
+        keep_record(user)
         work.record(
             "user.added", user, username=user.username, roles=user.roles, organisation=organisation.code
         )
+        if roles and not actor.is_system:
+            request_roles(user, organisation, roles, actor=actor)
     return user
 
 
@@ -88,35 +70,42 @@ def change_user(
     is_active: bool,
     actor: User,
 ) -> User:
-    """Change a person's name, organisation, roles, or whether they may sign in."""
+    """Change a person's name, or whether they may sign in; take roles away at once and ask for new ones.
+
+    Whoever loses a role, moves to another organisation or is deactivated is signed out.
+    """
     require(actor, "portal.change_user")
     with unit_of_work(actor) as work:
         fresh = locked(user)
         _refuse_system(fresh)
-        if fresh.pk == actor.pk and (not is_active or sorted(set(roles)) != sorted(fresh.roles)):
+        moved = organisation.pk != fresh.organisation_id or set(roles) != set(fresh.roles)
+        if fresh.pk == actor.pk and (not is_active or moved):
             raise RoleRefusedError("不能停用自己或修改自己的角色，请由另一名系统管理员办理")
         before = {"roles": fresh.roles, "active": fresh.is_active}
-        fresh.last_name, fresh.first_name = last_name.strip(), first_name.strip()
-        fresh.organisation, fresh.roles, fresh.is_active = organisation, sorted(set(roles)), is_active
-        fresh.is_staff = Role.CARD_SYSTEM not in roles
-        _check_roles(fresh)
+        fresh.last_name, fresh.first_name, fresh.is_active = last_name.strip(), first_name.strip(), is_active
+        # At another organisation nothing stays; until the request for it is granted the person stays here.
+        place(fresh, fresh.organisation or organisation, narrowed(fresh, organisation, roles))
         check_values(fresh, exclude=["password"])
-        fresh.save(
-            update_fields=["last_name", "first_name", "organisation", "roles", "is_active", "is_staff"]
-        )
+        fresh.save(update_fields=["last_name", "first_name", "is_active", *PLACE_FIELDS])
         after = {"roles": fresh.roles, "active": fresh.is_active}
+        if before != after:
+            end_sessions(fresh, actor=actor, reason="rights_taken")
         work.record("user.changed", fresh, before=before, after=after, organisation=organisation.code)
+        if moved and (organisation.pk != fresh.organisation_id or set(roles) - set(fresh.roles)):
+            request_roles(fresh, organisation, roles, actor=actor)
     return fresh
 
 
 def reset_password(user: User, *, password: str, actor: User) -> User:
-    """Set another person's password; their open sessions end with it."""
+    """Set another person's password, who changes it at the next sign-in; their open sessions end."""
     require(actor, "portal.change_user")
     with unit_of_work(actor) as work:
         fresh = locked(user)
         _refuse_system(fresh)
-        _set_password(fresh, password)
-        fresh.save(update_fields=["password"])
+        set_password(fresh, password, initial=True)
+        fresh.save(update_fields=PASSWORD_FIELDS)
+        keep_record(fresh)
+        end_sessions(fresh, actor=actor, reason="password_reset")
         work.record("user.password_reset", fresh)
     return fresh
 
@@ -124,26 +113,3 @@ def reset_password(user: User, *, password: str, actor: User) -> User:
 def _refuse_system(user: User) -> None:
     if user.is_system:
         raise RoleRefusedError("系统账户不能修改，也不能用于登录")
-
-
-def _check_roles(user: User) -> None:
-    kind = user.organisation.kind if user.organisation else ""
-    for role in user.roles:
-        if role not in ROLE_HOMES:
-            raise RoleRefusedError("没有这个角色", got=role)
-        if kind not in ROLE_HOMES[role]:
-            homes = "、".join(str(OrganisationKind(home).label) for home in sorted(ROLE_HOMES[role]))
-            raise RoleRefusedError(
-                "角色与单位类别不符",
-                where=str(Role(role).label),
-                expected=homes,
-                got=str(user.organisation or "无"),
-            )
-
-
-def _set_password(user: User, password: str) -> None:
-    try:
-        validate_password(password, user)
-    except ValidationError as exc:
-        raise PasswordRefusedError("；".join(exc.messages)) from exc
-    user.set_password(password)

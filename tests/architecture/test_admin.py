@@ -31,16 +31,25 @@ ROLES = [role.value for role in Role if role != Role.CARD_SYSTEM]
 MOST_QUERIES = 15
 # What the programme makes only when its dice say so, and tokens, which it does not need.
 EMPTY_BY_CHANCE = {
-    "portal.apitoken", "production.unknowndecision", "production.carddestruction", "quality.defect",
-    "quality.hold", "billing.adjustment",
-}  # fmt: skip
+    "portal.apitoken",
+    "portal.rolerequest",
+    "portal.signinattempt",
+    "production.unknowndecision",
+    "production.carddestruction",
+    "quality.defect",
+    "quality.hold",
+    "billing.adjustment",
+}
 # Rows of something that has a page, or kept for the programs only.
 SHOWN_INSIDE_OTHERS = {
     "orders.AccountRow",
     "orders.IntakeChunk",
     "orders.PackagePhoto",
     "portal.IdempotencyKey",
+    "portal.PasswordRecord",
     "portal.PendingRemoval",
+    "portal.RecoveryCode",
+    "portal.SecondFactor",
     "production.BatchItem",
     "stations.SelfTest",
 }

@@ -11,8 +11,9 @@ from django.utils import timezone
 from portal.audit import record_alone
 from portal.choices import OrganisationKind, Role, TaskStatus
 from portal.core.crypto import sm3
-from portal.models import ApiToken, AuditEntry, Organisation, Task, User
+from portal.models import ApiToken, AuditEntry, Organisation, RoleRequest, Task, User
 from portal.services.people import ROLE_HOMES
+from tests.api import actions
 from tests.portal.desk import audited, last_action, make_person, page, said, sign_in, text
 
 pytestmark = pytest.mark.django_db
@@ -59,10 +60,12 @@ def test_a_user_is_added_with_organisation_roles_and_password(desk: Client, bank
     answer = desk.post(page("portal.user", "add_person"), new_user(bank))
     assert answer.status_code == 302
     user = User.objects.get(username="li.bank")
-    assert (user.organisation, user.roles, user.is_staff) == (bank, ["bank_clerk"], True)
+    assert (user.organisation, user.roles, user.is_staff) == (bank, [], True)
+    assert user.must_change_password
+    assert RoleRequest.objects.get().roles == ["bank_clerk"]
     assert Client().login(username="li.bank", password=PASSWORD)
-    assert said(answer) == "已新增用户 li.bank"
-    assert last_action() == "user.added"
+    assert said(answer) == "已新增用户 li.bank，角色待安全管理员批准"
+    assert actions() == ["user.added", "rolerequest.made"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,8 @@ def test_roles_are_changed_by_another_administrator_only(
     }
     assert desk.post(page("portal.user", "change_person", other.pk), values).status_code == 302
     other.refresh_from_db()
-    assert (other.roles, other.last_name) == (["purchaser_approver"], "王")
+    assert (other.roles, other.last_name) == ([], "王"), "the old role goes at once, the new one waits"
+    assert RoleRequest.objects.get(user=other).roles == ["purchaser_approver"]
     answer = desk.post(page("portal.user", "change_person", administrator.pk), values)
     assert said(answer) == "不能停用自己或修改自己的角色，请由另一名系统管理员办理（role_refused）"
     administrator.refresh_from_db()
@@ -200,7 +204,9 @@ def test_suppliers_see_their_own_tasks_only(failed_task: Task, purchaser: Organi
 def test_a_token_is_shown_once_and_kept_as_digest(purchaser: Organisation, bank: Organisation) -> None:
     clerk = make_person(Role.BANK_CLERK, bank)
     desk = sign_in(make_person(Role.SECURITY_ADMINISTRATOR, purchaser))
-    answer = desk.post(page("portal.apitoken", "issue"), {"user": clerk.pk, "name": "核心系统", "days": 30})
+    answer = desk.post(page("portal.apitoken", "issue"), {
+        "user": clerk.pk, "name": "核心系统", "days": 30, "scopes": ["accounts.write"],
+    })  # fmt: skip
     assert answer.status_code == 200, said(answer)
     assert "no-store" in answer["Cache-Control"]
     shown = text(answer).split('id="token">')[1].split("<")[0]

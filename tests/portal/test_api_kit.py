@@ -85,7 +85,15 @@ class TestTokens:
 
     def test_the_command_prints_a_token_once(self, clerk: User) -> None:
         shown, said = io.StringIO(), io.StringIO()
-        call_command("create_token", "clerk", name="对账系统", days=7, stdout=shown, stderr=said)
+        call_command(
+            "create_token",
+            "clerk",
+            name="对账系统",
+            scopes=["packages.read"],
+            days=7,
+            stdout=shown,
+            stderr=said,
+        )
         text = shown.getvalue().strip()
         assert bearer(text).get(PACKAGES).status_code == 200
         token = ApiToken.objects.get()
@@ -100,11 +108,12 @@ class TestTokens:
             ({"days": 367}, "有效天数超出范围"),
             ({"actor": "clerk"}, "没有此项权限"),
             ({"actor": "nobody"}, "没有用户 nobody"),
+            ({"scopes": ["deliveries.write"]}, "权限范围超出该用户的角色"),
         ],
     )
     def test_the_command_refuses(self, clerk: User, changes: dict[str, object], message: str) -> None:
         with pytest.raises(CommandError, match=message):
-            call_command("create_token", "clerk", name="x", **changes)
+            call_command("create_token", "clerk", name="x", **{"scopes": ["orders.read"]} | changes)
         assert not ApiToken.objects.exists()
 
     def test_a_signed_in_person_may_use_the_api_and_needs_the_csrf_token_to_write(self, clerk: User) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.models import SettlementPeriod, Statement
 from orders.models import AccountFile, CardholderRecord, Contract, Order, Package
 from portal.core.errors import TransitionRefusedError
-from portal.models import AuditEntry
+from portal.models import AuditEntry, RoleRequest
 from portal.workflow import check_move, move
 from production.models import Batch, Card, Delivery, MachineFile, StockRequest, UnknownDecision, WorkPlan
 from production.services import cards, planning, preparation, stock
@@ -83,6 +83,12 @@ def _statement(world: World) -> Statement:
     return Statement.objects.create(period=period, drafted_at=timezone.now(), drafted_by=world.clerk)
 
 
+def _role_request(world: World) -> RoleRequest:
+    return RoleRequest.objects.create(
+        user=world.keeper, organisation=world.keeper.organisation, roles=[], requested_by=world.clerk
+    )
+
+
 # One row of each machine, complete enough to stand in each of its states.
 ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     AccountFile: _account_file,
@@ -94,6 +100,7 @@ ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     MachineFile: _run,
     Order: lambda world: world.order(1),
     Package: lambda world: world.package,
+    RoleRequest: _role_request,
     Statement: _statement,
     StockRequest: _withdrawal,
     UnknownDecision: _decision,
