@@ -44,6 +44,16 @@ class TaskStatus(models.TextChoices):
     FAILED = "failed", _("失败")
 
 
+class KeyImportStatus(models.TextChoices):
+    """States of the ceremony by which two people bring a card master key."""
+
+    WAITING = "waiting", _("待录入分量二")
+    IMPORTED = "imported", _("已导入")
+    FAILED = "failed", _("校验不符")
+    CANCELLED = "cancelled", _("已取消")
+    EXPIRED = "expired", _("已逾期")
+
+
 class RoleRequestStatus(models.TextChoices):
     """States of a request for roles."""
 

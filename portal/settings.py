@@ -115,6 +115,20 @@ KEYSTORE_DIR = Path(env.str("KEYSTORE_DIR", default=str(VAR_DIR / "keys")))
 # The key-encryption key: 32 hex characters, the path of a file of mode 0600, or a pkcs11: URI (docs/operators-keys.md).
 KEK = env.str("PORTAL_KEK", default="")
 KEK_NEXT = env.str("PORTAL_KEK_NEXT", default="")  # while it is changed: the one to come
+KEY_IMPORT_HOURS = env.int("KEY_IMPORT_HOURS", default=24)  # how long a first component waits for the second
+MASTER_KEY_NAMES = "production.selectors.keys.master_key_names"  # which master keys the cards need
+# Every column that holds ids of data keys: a key that none of them names is destroyed after a day.
+KEY_REFERENCES = (
+    "portal.KeyImport.component_key_id",
+    "portal.SecondFactor.key_id",
+    "orders.Package.content_key_id",
+    "orders.Package.key_id",
+    "orders.Package.ring_key_id",
+    "orders.AccountFile.key_id",
+    "orders.AccountFile.ring_key_id",
+    "production.Batch.key_id",
+    "stations.EmergencyCase.key_id",
+)
 if PRODUCTION and not KEK:
     raise ImproperlyConfigured(
         "PORTAL_KEK: production needs a key-encryption key (hex, the path of a 0600 file, or a pkcs11: URI)"

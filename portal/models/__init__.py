@@ -1,6 +1,7 @@
 """Kernel models: organisations, people, background tasks and the audit."""
 
 from portal.models.audit import AuditAnchor, AuditEntry
+from portal.models.keys import KeyImport
 from portal.models.organisations import Organisation
 from portal.models.people import ApiToken, PasswordRecord, PortalUserManager, RoleRequest, User
 from portal.models.requests import IdempotencyKey
@@ -14,6 +15,7 @@ __all__ = [
     "AuditAnchor",
     "AuditEntry",
     "IdempotencyKey",
+    "KeyImport",
     "Organisation",
     "PasswordRecord",
     "PendingRemoval",
