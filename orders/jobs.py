@@ -6,7 +6,7 @@ from django.core.cache import cache
 
 from orders import jobs_accounts
 from orders.models import Package
-from orders.services import intake, upkeep
+from orders.services import intake, rekeying, upkeep
 from portal.models import Task
 
 STRAYS_EVERY = 600  # seconds
@@ -26,6 +26,7 @@ def advance_all() -> None:
     """Move on every package and account file whose last part is done; clear what killed intakes left."""
     upkeep.advance_packages()
     upkeep.clear_refused()
+    rekeying.advance_rekeys()
     if cache.add("orders.clear_strays", 1, STRAYS_EVERY):
         upkeep.clear_strays()
     jobs_accounts.advance()

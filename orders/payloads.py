@@ -11,6 +11,7 @@ from typing import IO, BinaryIO, NamedTuple, cast
 from django.core.files.storage import default_storage
 
 from orders.models import Package
+from portal.core.crypto import TamperedError
 from portal.core.key_refusals import KeyDestroyedError
 from portal.core.seal import SealedReader
 from portal.core.ziprefusals import ZipOversizeError
@@ -101,6 +102,16 @@ def _opened(package: Package) -> _Open:
         context=bytes(package.payload_context),
     )
     return _Open(file, reader)
+
+
+def read_stored_at(name: str, offset: int, size: int) -> bytes:
+    """Return a stretch of a stored file as it lies there; raise TamperedError when it ends too early."""
+    with default_storage.open(name, "rb") as file:
+        file.seek(offset)
+        found = bytes(file.read(size))
+    if len(found) != size:
+        raise TamperedError("密封文件不完整", where=name, expected=f"{size} 字节", got=f"{len(found)} 字节")
+    return found
 
 
 def read_photo_at(reader: SealedReader, place: PhotoPlace) -> tuple[str, bytes]:

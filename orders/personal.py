@@ -1,31 +1,39 @@
 """The personal columns of cardholder records: sealed, opened, masked and found by blind index (R-22, R-45).
 
-Each value is SM4-GCM under its package's key and tied to its record, version and column, so a value copied
-elsewhere does not open. Select records with `select_related("package")`: the key's id stands there.
+Each value is SM4-GCM under its package's key, or from the package's first destruction on under the person's
+own key in the package's ring, and tied to its record, version and column, so a value copied elsewhere does
+not open. Select records with `select_related("package")`: the keys' ids stand there.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from orders.models import CardholderRecord
-from orders.payloads import PhotoPlace, payload_reader, read_photo_at
+from orders.models import CardholderRecord, Package
+from orders.payloads import PhotoPlace, payload_reader, read_photo_at, read_stored_at
 from orders.validation import NormalisedRecord
-from portal import files
+from portal import files, keyrings
 from portal.core.crypto import BlindIndex, FieldCipher, TamperedError
 from portal.core.idnumbers import mask_number, normalise_number
+from portal.core.key_refusals import KeyDestroyedError, KeyMissingError
 from portal.core.names import mask_name, normalise_name
 from portal.core.problems import Problem
 from portal.core.seal import SealedReader
 
+T = TypeVar("T")
 Column = Literal["number", "name", "personal", "account", "problems", "source"]
 
 PHOTO_FOLDER = "photos/"
 _DATES = frozenset({"birth_on", "issue_on", "expires_on"})
+_MOVED = (
+    "in_ring", "number_sealed", "name_sealed", "personal_sealed", "account_sealed", "problems_sealed",
+    "source_sealed", "photo_name", "photo_offset", "photo_stored_size", "photo_size", "photo_method",
+    "photo_crc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,9 +81,25 @@ def seal(cipher: FieldCipher, record_id: int, version: int, column: Column, text
     return cipher.seal(text.encode("utf-8", "surrogatepass"), context(record_id, version, column))
 
 
+def row_cipher(
+    package_id: int, key_id: str, ring_key_id: str, row_number: int, *, in_ring: bool
+) -> FieldCipher:
+    """Return the cipher of one row of a package; for bulk work that has plain columns at hand."""
+    if in_ring:
+        return keyrings.live_cipher(Package, package_id, ring_key_id, row_number)
+    return files.cipher(key_id)
+
+
+def record_cipher(record: CardholderRecord) -> FieldCipher:
+    """Return the cipher of a record's sealed columns; raises KeyDestroyedError once its key is destroyed."""
+    package = record.package
+    ids = (package.pk, package.key_id, package.ring_key_id, record.row_number)
+    return row_cipher(*ids, in_ring=record.in_ring)
+
+
 def seal_column(record: CardholderRecord, column: Column, text: str) -> bytes:
-    """Seal one value for an existing record under its package's key."""
-    return seal(files.cipher(record.package.key_id), record.pk, record.version, column, text)
+    """Seal one value for an existing record under its own cipher."""
+    return seal(record_cipher(record), record.pk, record.version, column, text)
 
 
 def unseal(cipher: FieldCipher, record_id: int, version: int, column: Column, blob: bytes | None) -> str:
@@ -87,10 +111,35 @@ def unseal(cipher: FieldCipher, record_id: int, version: int, column: Column, bl
 
 def open_column(record: CardholderRecord, column: Column) -> str:
     """Return one value, "" where the record has none; raises KeyDestroyedError or TamperedError."""
-    blob = getattr(record, f"{column}_sealed")
-    if blob is None:  # before the key is asked for, which may be gone
+    if getattr(record, f"{column}_sealed") is None:  # before the key is asked for, which may be gone
         return ""
-    return unseal(files.cipher(record.package.key_id), record.pk, record.version, column, blob)
+
+    def opened() -> str:
+        blob = getattr(record, f"{column}_sealed")
+        return unseal(record_cipher(record), record.pk, record.version, column, blob)
+
+    return _with_present_key(record, opened)
+
+
+def _with_present_key(record: CardholderRecord, read: Callable[[], T]) -> T:
+    """Read, and once more if the record was sealed anew since it was selected (a destruction of others)."""
+    try:
+        return read()
+    except (KeyDestroyedError, KeyMissingError):
+        if not _reselected(record):
+            raise
+        return read()
+
+
+def _reselected(record: CardholderRecord) -> bool:
+    """Take over where a record's values stand now; say whether that is elsewhere than it knew."""
+    now = CardholderRecord.objects.filter(pk=record.pk).select_related("package").first()
+    if now is None or now.in_ring == record.in_ring:
+        return False
+    record.package = now.package
+    for name in _MOVED:
+        setattr(record, name, getattr(now, name))
+    return True
 
 
 def seal_columns(
@@ -190,12 +239,27 @@ def photo_place(record: CardholderRecord) -> PhotoPlace | None:
     return PhotoPlace(offset, stored, size, method, crc)
 
 
+def photo_context(package_id: int, row_number: int) -> bytes:
+    """Return the associated data of a photo sealed under its person's own key, whatever the version."""
+    return f"orders.package/{package_id}/{row_number}/photo".encode()
+
+
 def read_photo(record: CardholderRecord) -> bytes | None:
     """Return the record's photo: its own corrected one, else the one in the package, else None."""
+    return _with_present_key(record, lambda: _read_photo(record))
+
+
+def _read_photo(record: CardholderRecord) -> bytes | None:
+    place = photo_place(record)
+    if record.in_ring:
+        if place is None:
+            return None
+        cipher = record_cipher(record)  # before the file, which goes with its last person
+        sealed = read_stored_at(record.photo_name, place.offset, place.compressed_size)
+        return cipher.open(sealed, photo_context(record.package_id, record.row_number))
     if record.photo_name:
         with files.read_sealed(record.photo_name, record.package.key_id) as photo:
             return photo.readall()
-    place = photo_place(record)
     return read_photo_at(payload_reader(record.package), place)[1] if place else None
 
 

@@ -1,4 +1,4 @@
-"""Key rings: one random key a person, kept together in a sealed file, so that one can be forgotten alone (R-22).
+"""Key rings: a random key for each person, together in a sealed file, so that one is forgotten alone (R-22).
 
 A ring's file is an array of SM4 keys by slot, sealed under a key of the key store. To forget slots, the ring
 is written anew without them under another key, and the old key is destroyed: every older copy of the file is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,7 +21,6 @@ from portal.core.key_refusals import KeyDestroyedError, KeyMissingError
 from portal.core.keystore import KeyPurpose
 
 CACHED_BYTES = 32 << 20
-_BLOCK_SLOTS = 4096
 _NONE = bytes(KEY_SIZE)
 
 
@@ -30,12 +29,24 @@ def ring_name(key_id: str) -> str:
     return str(PurePosixPath("rings") / f"{key_id}.ring")
 
 
-def create(slots: Iterable[int], purpose: KeyPurpose, label: str, undo: ExitStack) -> str:
-    """Draw a key for each slot, given in rising order; return the ring's key id.
+class NewRing:
+    """A ring while its keys are drawn: 16 bytes a slot in memory, nothing on the disk before `write`."""
 
-    `undo` collects what a rollback would leave.
-    """
-    return _write(_drawn(slots), purpose, label, undo)
+    def __init__(self) -> None:
+        self._keys = bytearray()
+
+    def draw(self, slot: int) -> bytes:
+        """Draw a slot's key, once for each slot."""
+        end = (slot + 1) * KEY_SIZE
+        if len(self._keys) < end:
+            self._keys += bytes(end - len(self._keys))
+        key = os.urandom(KEY_SIZE)
+        self._keys[end - KEY_SIZE : end] = key
+        return key
+
+    def write(self, purpose: KeyPurpose, label: str, undo: ExitStack) -> str:
+        """Store the ring; return its key id. `undo` collects what a rollback would leave."""
+        return _write(self._keys, purpose, label, undo)
 
 
 def without(key_id: str, slots: Collection[int], purpose: KeyPurpose, label: str, undo: ExitStack) -> str:
@@ -47,9 +58,7 @@ def without(key_id: str, slots: Collection[int], purpose: KeyPurpose, label: str
         kept = bytearray(ring.readall())
     for slot in slots:
         kept[slot * KEY_SIZE : (slot + 1) * KEY_SIZE] = _NONE
-    step = _BLOCK_SLOTS * KEY_SIZE
-    blocks = (bytes(kept[start : start + step]) for start in range(0, len(kept), step))
-    return _write(blocks, purpose, label, undo)
+    return _write(kept, purpose, label, undo)
 
 
 def slot_cipher(key_id: str, slot: int) -> FieldCipher:
@@ -75,25 +84,12 @@ def live_cipher(model: Any, pk: int, key_id: str, slot: int) -> FieldCipher:
         return slot_cipher(fresh, slot)
 
 
-def _drawn(slots: Iterable[int]) -> Iterator[bytes]:
-    """Yield the array block by block, zeros where there is no slot."""
-    block, start = bytearray(), 0
-    for slot in slots:
-        if slot * KEY_SIZE < start + len(block):
-            raise ValueError("slots must rise")
-        block += bytes(slot * KEY_SIZE - start - len(block)) + os.urandom(KEY_SIZE)
-        if len(block) >= _BLOCK_SLOTS * KEY_SIZE:
-            yield bytes(block)
-            start, block = start + len(block), bytearray()
-    yield bytes(block)
-
-
-def _write(blocks: Iterable[bytes], purpose: KeyPurpose, label: str, undo: ExitStack) -> str:
+def _write(keys: bytearray, purpose: KeyPurpose, label: str, undo: ExitStack) -> str:
     key_id = files.keystore().create(purpose, label)
     undo.callback(files.keystore().destroy, key_id)
     undo.callback(files.remove, ring_name(key_id))
     with files.write_sealed(ring_name(key_id), key_id) as target:
-        target.writelines(blocks)
+        target.write(keys)
     return key_id
 
 

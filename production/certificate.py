@@ -12,7 +12,7 @@ from typing import Any
 
 import typst
 
-from portal.core.crypto import Sm2PrivateKey, Sm2PublicKey
+from portal.core.crypto import Sm2PrivateKey, Sm2PublicKey, sm3
 
 _compiling = threading.Lock()  # the compiler keeps its inputs in itself
 TEMPLATE = Path(__file__).parent / "documents" / "certificate.typ"
@@ -21,6 +21,11 @@ TEMPLATE = Path(__file__).parent / "documents" / "certificate.typ"
 def canonical(content: Mapping[str, Any]) -> bytes:
     """Return what is signed: JSON in UTF-8, keys sorted, no white space."""
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Return the SM3 digest of the canonical content, as the PDF and the JSON show it."""
+    return sm3(canonical(content)).hex()
 
 
 def sign(content: Mapping[str, Any], key: Sm2PrivateKey) -> bytes:
@@ -44,7 +49,11 @@ def _compiler() -> typst.Compiler:
 
 def to_pdf(content: Mapping[str, Any], signature: bytes) -> bytes:
     """Return the certificate as PDF with embedded fonts."""
-    inputs = {"content": canonical(content).decode(), "signature": signature.hex()}
+    inputs = {
+        "content": canonical(content).decode(),
+        "digest": digest(content),
+        "signature": signature.hex(),
+    }
     with _compiling:
         pdf = _compiler().compile(input=TEMPLATE, format="pdf", sys_inputs=inputs)
     assert isinstance(pdf, bytes)

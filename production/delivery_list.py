@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from orders.dictionary import CARD_KIND_LABELS, ISSUE_KIND_LABELS, CardKind, IssueKind
-from orders.personal import PersonalPart, unseal
-from portal import files
+from orders.personal import PersonalPart, row_cipher, unseal
 from portal.core.sheets import Column
 from production.models import Card, Delivery
 
@@ -36,7 +35,11 @@ class _Sealed(NamedTuple):
 
     id: int | None
     version: int
+    row_number: int
+    in_ring: bool
+    package_id: int
     key_id: str
+    ring_key_id: str
     employer_code: str
     number: bytes
     name: bytes
@@ -47,7 +50,8 @@ class _Sealed(NamedTuple):
 _RECORD = tuple(
     f"item__record__{column}"
     for column in (
-        "id", "version", "package__key_id", "employer_code",
+        "id", "version", "row_number", "in_ring", "package_id", "package__key_id", "package__ring_key_id",
+        "employer_code",
         "number_sealed", "name_sealed", "personal_sealed", "account_sealed",
     )
 )  # fmt: skip
@@ -81,7 +85,8 @@ def rows(delivery: Delivery) -> Iterator[list[str]]:
 def _row(place: int, card: tuple[Any, ...], record: _Sealed) -> list[str]:
     carton, position, card_kind, issue_kind, card_identifier = card
     assert record.id is not None, "an undelivered card has its record"
-    cipher, row = files.cipher(record.key_id), (record.id, record.version)
+    keys = (record.package_id, record.key_id, record.ring_key_id, record.row_number)
+    cipher, row = row_cipher(*keys, in_ring=record.in_ring), (record.id, record.version)
     personal = PersonalPart.from_json(unseal(cipher, *row, "personal", record.personal))
     return [
         str(place),

@@ -9,6 +9,7 @@ from django.db import transaction
 from portal.models import Task, User
 from production.models import Batch, MachineFile
 from production.selectors.batches import WORKING
+from production.services.destruction_certifying import advance_certificates
 from production.services.machine_files import write_run
 from production.services.planning import sync_deadlines
 from production.services.running import advance_batch, play_run
@@ -32,7 +33,7 @@ def advance_all() -> int:
     """Bring on every batch whose runs are through, and take over moved due dates; for the scheduler."""
     waiting = Batch.objects.filter(status__in=WORKING).order_by("id").values_list("id", flat=True)
     advanced = sum(advance_batch(batch_id) is not None for batch_id in waiting)
-    return advanced + sync_deadlines()
+    return advanced + sync_deadlines() + advance_certificates()
 
 
 def _run(task: Task) -> MachineFile:

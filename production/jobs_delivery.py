@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orders.services.rekeying import hold_packages
 from portal.core.crypto import sm3_hasher
 from portal.core.sheets import write_list as write_sheet
 from portal.files import read_sealed, write_sealed
@@ -17,6 +18,8 @@ def write_list(task: Task) -> None:
     """Write a delivery's list as a sealed Excel file; a second run writes the same name again."""
     delivery = Delivery.objects.select_related(*RELATED).get(pk=task.subject_id)
     name = f"batches/{delivery.batch_id}/lists/{delivery.pk}.xlsx"
+    items = delivery.batch.items.filter(record__isnull=False)
+    hold_packages(items.values_list("record__package_id", flat=True).order_by().distinct())
     with write_sealed(name, delivery.batch.key_id) as target:
         write_sheet(
             target,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from portal.models import Task
-from production.models import Batch
-from production.services import destruction
+from production.models import DestructionCertificate
+from production.services.destruction_certifying import certify as sign_certificate
 
 
 def certify(task: Task) -> None:
-    """Issue the certificate of a destroyed batch."""
-    destruction.certify(Batch.objects.get(pk=task.subject_id), actor=task.requested_by)
+    """Sign a certificate whose destruction is through."""
+    paper = DestructionCertificate.objects.get(pk=task.subject_id)
+    sign_certificate(paper, actor=task.requested_by)

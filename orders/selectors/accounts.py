@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from django.db.models import Count, QuerySet
 
 from orders.choices import RecordStatus
-from orders.models import AccountFile, CardholderRecord
+from orders.models import AccountFile, AccountRow, CardholderRecord
+from portal.core.crypto import FieldCipher
 from portal.files import cipher
+from portal.keyrings import live_cipher
 from portal.models import Organisation, User
 
 
@@ -49,6 +51,19 @@ class AccountReport:
 def account_context(row_id: int) -> bytes:
     """Return the associated data of an account row's sealed account."""
     return f"orders.accountrow/{row_id}/account".encode()
+
+
+def row_cipher(row: AccountRow) -> FieldCipher:
+    """Return the cipher of a row's account; raises KeyDestroyedError once its key is destroyed."""
+    file = row.account_file
+    if file.ring_key_id:
+        return live_cipher(AccountFile, file.pk, file.ring_key_id, row.row_number)
+    return cipher(file.key_id)
+
+
+def open_account_row(row: AccountRow) -> str:
+    """Return a row's account; select rows with `select_related("account_file")`."""
+    return row_cipher(row).open(bytes(row.account_sealed), account_context(row.pk)).decode()
 
 
 def report_context(account_file: AccountFile) -> bytes:

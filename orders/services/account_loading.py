@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
@@ -29,14 +30,17 @@ from orders.services.accounts import (
 )
 from orders.services.locking import lock_bank
 from orders.services.matching import schedule_matching
+from orders.services.packages import undone_on_error
+from portal import keyrings
 from portal.audit import unit_of_work
 from portal.bulk import copy_rows, next_ids
 from portal.core.clock import today
 from portal.core.crypto import FieldCipher
 from portal.core.errors import InputRefusedError
+from portal.core.keystore import KeyPurpose
 from portal.core.problems import Problem
 from portal.core.sheets import SheetLimits, read_table
-from portal.files import cipher, read_sealed, write_sealed
+from portal.files import cipher, keystore, read_sealed, write_sealed
 from portal.models import User
 from portal.roles import require
 from portal.workflow import locked, move
@@ -183,23 +187,40 @@ def load_file(account_file: AccountFile, *, actor: User) -> AccountFile:
     A record already matched with an account that has changed waits for matching again, unless ordered.
     """
     require(actor, "orders.upload_accounts", account_file)
-    with unit_of_work(actor) as work:
+    with undone_on_error() as undo, unit_of_work(actor) as work:
         bank = lock_bank(account_file.bank)
         fresh = locked(account_file)
         if fresh.status == AccountFileStatus.LOADED:
             return fresh
+        ring = keyrings.NewRing()
         replaced, changed = 0, []
         for rows in _checked_rows(fresh):
-            older, numbers = _store(fresh, rows)
+            older, numbers = _store(fresh, rows, ring)
             replaced += older
             changed += numbers
         rematched = _reopen(fresh, changed)
         details = {"rows": fresh.good_count, "replaced": replaced, "rematched": rematched}
-        discard(fresh, with_key=False)
-        loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details, stored_name="")
+        keys = _changed_keys(fresh, ring, undo)
+        loaded = move(fresh, AccountFileStatus.LOADED, actor=actor, details=details, stored_name="", **keys)
         work.record("records.match_requested", bank, banks=1)
         schedule_matching(bank, actor=User.objects.system())
     return loaded
+
+
+def _changed_keys(account_file: AccountFile, ring: keyrings.NewRing, undo: ExitStack) -> dict[str, Any]:
+    """Have the upload destroyed with its key, which opened everybody's row; return the columns that follow.
+
+    From here on each row has a key of its own, and the report of the dry run has one (R-22).
+    """
+    discard(account_file)
+    key_id = keystore().create(KeyPurpose.ACCOUNT_FILE, f"accounts {account_file.pk} report")
+    undo.callback(keystore().destroy, key_id)
+    report = account_report(account_file).to_json().encode("utf-8", "surrogatepass")
+    return {
+        "key_id": key_id,
+        "problems_sealed": cipher(key_id).seal(report, report_context(account_file)),
+        "ring_key_id": ring.write(KeyPurpose.ACCOUNT_FILE, f"accounts {account_file.pk} ring", undo),
+    }
 
 
 def _checked_rows(account_file: AccountFile) -> Iterator[list[_Row]]:
@@ -220,14 +241,14 @@ def _lines(source: Any) -> Iterator[bytes]:
         yield from lines
 
 
-def _store(account_file: AccountFile, rows: list[_Row]) -> tuple[int, list[bytes]]:
+def _store(account_file: AccountFile, rows: list[_Row], ring: keyrings.NewRing) -> tuple[int, list[bytes]]:
     """Write one chunk; return how many older rows it replaces and which numbers' account or name changed."""
     ids = next_ids(AccountRow, len(rows))
     new = [_New(row_id, row, *_indexes(row)) for row_id, row in zip(ids, rows, strict=True)]
     good = {each.number_index: each for each in new if each.row.account}
     older = _current_rows(account_file, list(good))
     AccountRow.objects.filter(pk__in=[row[0] for row in older]).update(is_current=False)
-    copy_rows(AccountRow, _ROW_COLUMNS, _stored(account_file, new, cipher(account_file.key_id)))
+    copy_rows(AccountRow, _ROW_COLUMNS, _stored(account_file, new, ring))
     changed = [
         number
         for _, number, name, account in older
@@ -254,11 +275,13 @@ def _indexes(row: _Row) -> tuple[bytes, bytes, bytes]:
     )
 
 
-def _stored(account_file: AccountFile, new: list[_New], seal: FieldCipher) -> Iterator[tuple[Any, ...]]:
-    """Yield table rows; a refused person's row holds no account and is never current."""
+def _stored(account_file: AccountFile, new: list[_New], ring: keyrings.NewRing) -> Iterator[tuple[Any, ...]]:
+    """Yield table rows, each under its own key; a refused person's holds no account and is never current."""
     for each in new:
-        account = each.row.account
-        sealed = seal.seal(account.encode(), account_context(each.id)) if account else b""
+        account, sealed = each.row.account, b""
+        if account:
+            own = FieldCipher(ring.draw(each.row.row_number))
+            sealed = own.seal(account.encode(), account_context(each.id))
         yield (
             each.id,
             account_file.pk,

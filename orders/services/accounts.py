@@ -34,6 +34,7 @@ from portal.core.errors import ConflictError, InputRefusedError, PortalError
 from portal.core.keystore import KeyPurpose
 from portal.core.sheets import Column, write_list
 from portal.files import keystore, remove, write_sealed
+from portal.keyrings import ring_name
 from portal.models import Organisation, Task, User
 from portal.queue import schedule
 from portal.removal import remove_after_commit
@@ -275,7 +276,7 @@ def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFi
         fresh = locked(account_file)
         check_move(fresh, AccountFileStatus.DESTROYED)
         rows, _ = fresh.rows.all().delete()
-        discard(fresh, with_key=True)
+        discard(fresh)
         return move(
             fresh,
             AccountFileStatus.DESTROYED,
@@ -283,19 +284,21 @@ def destroy_account_file(account_file: AccountFile, *, actor: User) -> AccountFi
             details={"rows": rows},
             problems_sealed=None,
             stored_name="",
+            ring_key_id="",
         )
 
 
-def discard(account_file: AccountFile, *, with_key: bool) -> None:
-    """Have what is stored of a file removed after the commit, and its key destroyed."""
-    key_id = account_file.key_id
-    remove_after_commit(keys=[key_id] if with_key else [], files=[upload_name(key_id), rows_name(key_id)])
+def discard(account_file: AccountFile) -> None:
+    """Have what is stored of a file removed after the commit, and its keys destroyed."""
+    key_id, ring = account_file.key_id, account_file.ring_key_id
+    stored = [upload_name(key_id), rows_name(key_id), ring_name(ring) if ring else ""]
+    remove_after_commit(keys=[key_id, ring], files=stored)
 
 
 def refuse_file(account_file: AccountFile, refusal: PortalError, *, actor: User) -> AccountFile:
     """Move a file that cannot be used to REFUSED; only the reason stays, its key is destroyed."""
     with unit_of_work(actor):
-        discard(account_file, with_key=True)
+        discard(account_file)
         return move(
             account_file,
             AccountFileStatus.REFUSED,

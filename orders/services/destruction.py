@@ -1,38 +1,34 @@
-"""Destruction of cardholder records and, with the last of them, of their package's keys and file (R-22)."""
+"""Destruction of cardholder records, of their keys, and with the last of them of their package (R-22)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
-from orders.models import AccountFile, AccountRow, CardholderRecord, Package
+from orders.choices import PackageStatus
+from orders.models import AccountRow, CardholderRecord, Package
 from orders.payloads import close_payload
-from orders.personal import Column, open_column, read_photo, seal
-from orders.services.accounts import rows_name, upload_name
+from orders.services.account_destruction import destroy_rows
+from portal import keyrings
 from portal.audit import unit_of_work
-from portal.bulk import update_from
-from portal.core.crypto import TamperedError
 from portal.core.keystore import KeyPurpose
-from portal.core.ziprefusals import ZipRefusedError
-from portal.files import keystore, remove, write_sealed
 from portal.models import User
 from portal.removal import remove_after_commit
 from portal.workflow import move
 
-# What may stay behind in a package whose cards are all delivered: rows that still wait for a correction.
-WAITING = (RecordStatus.RETURNED, RecordStatus.SUPERSEDED)
-COLUMNS: tuple[Column, ...] = ("number", "name", "personal", "account", "problems", "source")
-
 
 @dataclass(slots=True)
 class Destroyed:
-    """What one call destroyed; counts and names only."""
+    """What one call destroyed; counts and names only.
+
+    `later` names keys and files that go as soon as the rest of their package is sealed anew.
+    """
 
     record_count: int = 0
     version_count: int = 0
@@ -42,10 +38,12 @@ class Destroyed:
     closed_packages: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    later_keys: list[str] = field(default_factory=list)
+    later_files: list[str] = field(default_factory=list)
 
 
 def destroy_records(record_ids: Sequence[int], *, actor: User | None, undo: ExitStack) -> Destroyed:
-    """Delete records, all their versions and account rows; close packages that no open record needs.
+    """Delete records, all their versions and account rows, and forget their keys.
 
     Runs inside the caller's unit of work; keys and files go right after its commit. The caller has
     cleared every reference to the records. `undo` collects what a rollback would leave of new keys and files.
@@ -58,11 +56,14 @@ def destroy_records(record_ids: Sequence[int], *, actor: User | None, undo: Exit
             .order_by("pk")
         )
         destroyed.packages = [package.number for package in packages]
-        _delete_accounts(record_ids, destroyed, actor)
-        _delete_versions(record_ids, destroyed)
+        _delete_accounts(record_ids, destroyed, actor, undo)
+        rows = _delete_versions(record_ids, destroyed)
         for package in packages:
-            if _is_closable(package):
-                _close_package(package, destroyed, actor, undo)
+            if package.status == PackageStatus.VALIDATED and not package.records.exists():
+                _close_package(package, destroyed, actor)
+            elif package.ring_key_id:
+                _forget_rows(package, rows[package.pk], destroyed, undo)
+            _note_plain_keys(package, destroyed)
         remove_after_commit(keys=destroyed.keys, files=destroyed.files)
         work.record(
             "records.destroyed",
@@ -73,96 +74,84 @@ def destroy_records(record_ids: Sequence[int], *, actor: User | None, undo: Exit
     return destroyed
 
 
-def _is_closable(package: Package) -> bool:
-    """Say whether nothing of a package is in production or still to be checked."""
-    if package.status != PackageStatus.VALIDATED:
-        return False
-    return not package.records.exclude(status__in=WAITING).exists()
-
-
-def _delete_accounts(record_ids: Sequence[int], destroyed: Destroyed, actor: User | None) -> None:
+def _delete_accounts(
+    record_ids: Sequence[int], destroyed: Destroyed, actor: User | None, undo: ExitStack
+) -> None:
     owners = CardholderRecord.objects.filter(
         pk__in=record_ids, bank_id=OuterRef("bank_id"), number_index=OuterRef("number_index")
     )
-    rows = AccountRow.objects.filter(Exists(owners))
-    files = set(rows.values_list("account_file_id", flat=True))
-    destroyed.account_count, _ = rows.delete()
-    emptied = AccountFile.objects.filter(pk__in=files, status=AccountFileStatus.LOADED).filter(
-        rows__isnull=True
-    )
-    for file in emptied:
-        move(file, AccountFileStatus.DESTROYED, actor=actor, problems_sealed=None, stored_name="")
-        destroyed.account_files.append(file.file_name)
-        destroyed.keys.append(file.key_id)
-        destroyed.files += [upload_name(file.key_id), rows_name(file.key_id)]
+    gone = destroy_rows(AccountRow.objects.filter(Exists(owners)), actor=actor, undo=undo)
+    destroyed.account_count = gone.row_count
+    destroyed.account_files += gone.account_files
+    destroyed.keys += gone.keys
+    destroyed.files += gone.files
 
 
-def _delete_versions(record_ids: Sequence[int], destroyed: Destroyed) -> None:
-    """Delete the records and the versions before them; photos of corrections have files of their own."""
+def _delete_versions(record_ids: Sequence[int], destroyed: Destroyed) -> dict[int, set[int]]:
+    """Delete the records and the versions before them; return the row numbers gone by package."""
     chosen = CardholderRecord.objects.filter(
         pk__in=record_ids, package_id=OuterRef("package_id"), row_number=OuterRef("row_number")
     )
     versions = CardholderRecord.objects.filter(Exists(chosen))
-    destroyed.files += versions.exclude(photo_name="").values_list("photo_name", flat=True)
+    rows: dict[int, set[int]] = defaultdict(set)
+    photos: dict[int, set[str]] = defaultdict(set)
+    for package_id, row_number, photo_name in versions.values_list("package_id", "row_number", "photo_name"):
+        rows[package_id].add(row_number)
+        if photo_name:
+            photos[package_id].add(photo_name)
     destroyed.version_count = versions._raw_delete(connection.alias)  # noqa: SLF001 - no references are left
+    for package_id, names in photos.items():
+        destroyed.files += sorted(names - set(_still_used(package_id, names)))
+    return rows
 
 
-def _close_package(package: Package, destroyed: Destroyed, actor: User | None, undo: ExitStack) -> None:
-    """Give up the package's payload and keys; rows still waiting for a correction get a key of their own."""
-    waiting = list(package.records.select_related("package").order_by("pk"))
-    # A package closed before has its payload gone already; only its returned rows had a key.
-    destroyed.keys += filter(None, [package.content_key_id, package.key_id])
+def _still_used(package_id: int, names: Iterable[str]) -> QuerySet[CardholderRecord, str]:
+    """Return which files of photos hold somebody else's, too: theirs are under keys of their own."""
+    left = CardholderRecord.objects.filter(package_id=package_id, photo_name__in=names)
+    return left.values_list("photo_name", flat=True).distinct()
+
+
+def _close_package(package: Package, destroyed: Destroyed, actor: User | None) -> None:
+    """Give up what is left of a package nobody's record is in any more."""
+    keys = [package.content_key_id, package.key_id, package.ring_key_id]
+    destroyed.keys += filter(None, keys)
     destroyed.files += filter(None, [package.stored_name])
+    if package.ring_key_id:
+        destroyed.files.append(keyrings.ring_name(package.ring_key_id))
     destroyed.closed_packages.append(package.number)
-    key_id = _resealed(package, waiting, undo) if waiting else ""
     close_payload(package)
-    destroyed.files += [record.photo_name for record in waiting if record.photo_name]
     package.photos.all().delete()
-    if waiting:
-        Package.objects.filter(pk=package.pk).update(content_key_id="", key_id=key_id, stored_name="")
-    else:
-        now = timezone.now()
-        move(
-            package,
-            PackageStatus.DESTROYED,
-            actor=actor,
-            destroyed_at=now,
-            content_key_id="",
-            key_id="",
-            stored_name="",
-        )
+    for name in ("content_key_id", "key_id", "ring_key_id", "stored_name"):
+        setattr(package, name, "")
+    move(
+        package,
+        PackageStatus.DESTROYED,
+        actor=actor,
+        destroyed_at=timezone.now(),
+        rekey_wanted_at=None,
+        content_key_id="",
+        key_id="",
+        ring_key_id="",
+        stored_name="",
+    )
 
 
-def _resealed(package: Package, waiting: Sequence[CardholderRecord], undo: ExitStack) -> str:
-    """Seal what must stay under a fresh key, so that the package's keys can be destroyed now."""
-    key_id = keystore().create(KeyPurpose.PACKAGE, f"package {package.pk} returned")
-    undo.callback(keystore().destroy, key_id)
-    cipher = keystore().cipher(key_id)
-    rows: list[tuple[object, ...]] = []
-    for record in waiting:
-        sealed = [
-            None
-            if getattr(record, f"{column}_sealed") is None
-            else seal(cipher, record.pk, record.version, column, open_column(record, column))
-            for column in COLUMNS
-        ]
-        rows.append((record.pk, *sealed, _moved_photo(record, key_id, undo)))
-    update_from(CardholderRecord, ["id"], [*(f"{column}_sealed" for column in COLUMNS), "photo_name"], rows)
-    no_place = dict.fromkeys(("photo_offset", "photo_stored_size", "photo_size", "photo_method", "photo_crc"))
-    package.records.filter(~Q(photo_offset=None)).update(**no_place)
-    return key_id
+def _forget_rows(package: Package, rows: set[int], destroyed: Destroyed, undo: ExitStack) -> None:
+    """Write the package's ring anew without the rows that are gone; the old ring's key is destroyed."""
+    old = package.ring_key_id
+    label = f"package {package.pk} ring"
+    package.ring_key_id = keyrings.without(old, rows, KeyPurpose.PACKAGE, label, undo)
+    package.save(update_fields=["ring_key_id"])
+    destroyed.keys.append(old)
+    destroyed.files.append(keyrings.ring_name(old))
 
 
-def _moved_photo(record: CardholderRecord, key_id: str, undo: ExitStack) -> str:
-    try:
-        photo = read_photo(record)
-    except (ZipRefusedError, TamperedError):
-        # It may be the reason why the row was returned; the correction brings another.
-        return ""
-    if photo is None:
-        return ""
-    name = f"packages/{record.package_id}/returned/{key_id[:8]}-{record.pk}.jpg"
-    undo.callback(remove, name)
-    with write_sealed(name, key_id) as target:
-        target.write(photo)
-    return name
+def _note_plain_keys(package: Package, destroyed: Destroyed) -> None:
+    """Ask for the rest to be sealed anew where the package's own keys still open what was destroyed."""
+    if not package.key_id:
+        return
+    if package.rekey_wanted_at is None:
+        package.rekey_wanted_at = timezone.now()
+        package.save(update_fields=["rekey_wanted_at"])
+    destroyed.later_keys += filter(None, [package.content_key_id, package.key_id])
+    destroyed.later_files += filter(None, [package.stored_name])

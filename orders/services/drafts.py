@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +23,7 @@ from orders.personal import (
     name_index,
     problems_text,
     read_photo_of,
+    row_cipher,
     seal,
     seal_columns,
     source_text,
@@ -32,6 +34,7 @@ from portal import files
 from portal.bulk import copy_insert, copy_rows, next_ids
 from portal.choices import OrganisationKind
 from portal.core import clock, images
+from portal.core.crypto import FieldCipher
 from portal.core.glyphs import default_chain
 from portal.core.images import PhotoRule
 from portal.core.problems import Problem
@@ -48,7 +51,7 @@ _FIELDS = (
     "id package_id row_number version status problem_codes problems_sealed source_sealed number_index "
     "name_index card_number_index number_sealed name_sealed personal_sealed bank_id delivery_point_id "
     "employer_code issue_kind card_kind photo_offset photo_stored_size photo_size photo_method photo_crc "
-    "photo_name unmatched_reason corrected_by_id created_at"
+    "photo_name unmatched_reason corrected_by_id created_at in_ring"
 ).split()
 _RAW_LENGTH = 64
 
@@ -68,6 +71,7 @@ class Draft:
     version: int = 1
     photo_name: str = ""
     corrected_by_id: int | None = None
+    in_ring: bool = False
 
 
 def load_rules() -> Rules:
@@ -184,13 +188,18 @@ def _photo_columns(draft: Draft) -> tuple[Any, ...]:
     return (place.offset, place.compressed_size, place.size, place.method, place.crc, draft.photo_name)
 
 
+def draft_cipher(package: Package, draft: Draft) -> FieldCipher:
+    """Return the cipher of the record that a draft becomes."""
+    ids = (package.pk, package.key_id, package.ring_key_id, draft.row_number)
+    return row_cipher(*ids, in_ring=draft.in_ring)
+
+
 class _RowWriter:
     """Write drafts as rows of one package; cipher and indexer are asked for once, not for every row."""
 
     def __init__(self, package: Package, now: datetime) -> None:
         self.package = package
         self.now = now
-        self.cipher = files.cipher(package.key_id)
         self.indexer = files.blind_index()
 
     def accepted(self, draft: Draft) -> tuple[Any, ...]:
@@ -199,7 +208,7 @@ class _RowWriter:
         if values is None:
             raise ValueError("an accepted row has values")
         sealed = seal_columns(
-            self.cipher,
+            self._cipher(draft),
             draft.record_id,
             draft.version,
             number=values.number,
@@ -216,12 +225,12 @@ class _RowWriter:
             *(values.bank_id, values.delivery_point_id, values.employer_code),
             *(values.issue_kind.value, values.card_kind.value),
             *_photo_columns(draft),
-            *("", draft.corrected_by_id, self.now),
+            *("", draft.corrected_by_id, self.now, draft.in_ring),
         )
 
     def returned(self, draft: Draft) -> tuple[Any, ...]:
         """Return the row of a draft that goes back, with its problems and what was received."""
-        cipher, ids = self.cipher, (draft.record_id, draft.version)
+        cipher, ids = self._cipher(draft), (draft.record_id, draft.version)
         number, name = (draft.source[code].strip()[:_RAW_LENGTH] for code in ("AAC002", "AAC003"))
         codes = list(dict.fromkeys(problem.code for problem in draft.problems))
         return (
@@ -233,5 +242,12 @@ class _RowWriter:
             *(seal(cipher, *ids, "number", number), seal(cipher, *ids, "name", name), None),
             *(draft.bank_id, None, "", "", ""),
             *_photo_columns(draft),
-            *("", None, self.now),
+            *("", None, self.now, draft.in_ring),
         )
+
+    def _cipher(self, draft: Draft) -> FieldCipher:
+        return draft_cipher(self.package, draft) if draft.in_ring else self._package_cipher
+
+    @cached_property
+    def _package_cipher(self) -> FieldCipher:
+        return files.cipher(self.package.key_id)

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from orders import personal
 from orders.choices import CardKind, IssueKind, RecordStatus, UnmatchedReason
-from orders.models import CardholderRecord
+from orders.models import AccountFile, CardholderRecord
 from orders.selectors.accounts import account_context, unmatched_records
 from orders.services.locking import lock_bank
+from portal import keyrings
 from portal.audit import unit_of_work
 from portal.bulk import update_from
 from portal.choices import OrganisationKind
@@ -35,13 +36,15 @@ CHUNK: Final = 1000
 # Right after a bulk load statistics are stale: `|| ''` keeps the planner from walking a whole bank by status.
 _CHUNK_SQL: Final = """
 WITH waiting AS (
-    SELECT id, version, package_id, number_index, name_index, unmatched_reason
+    SELECT id, version, package_id, row_number, in_ring, number_index, name_index, unmatched_reason
     FROM orders_cardholderrecord
     WHERE id = ANY(%(ids)s) AND status || '' = 'accepted'
     ORDER BY id FOR NO KEY UPDATE
 )
-SELECT waiting.id, waiting.version, package.key_id, waiting.unmatched_reason,
-       own.id, own.account_sealed, file.key_id, own.name_index = waiting.name_index,
+SELECT waiting.id, waiting.version, waiting.unmatched_reason,
+       package.id, package.key_id, package.ring_key_id, waiting.row_number, waiting.in_ring,
+       own.id, own.account_sealed, file.id, file.key_id, file.ring_key_id, own.row_number,
+       own.name_index = waiting.name_index,
        coalesce(others.was_refused, false), coalesce(others.at_other_bank, false)
 FROM waiting
 JOIN orders_package package ON package.id = waiting.package_id
@@ -63,11 +66,18 @@ class _Pair:
 
     record_id: int
     version: int
-    package_key: str = field(repr=False)
     reason_before: str
+    package_id: int
+    package_key: str = field(repr=False)
+    package_ring: str = field(repr=False)
+    row_number: int
+    in_ring: bool
     row_id: int | None
     account_sealed: bytes | None = field(repr=False)
+    file_id: int | None
     file_key: str | None = field(repr=False)
+    file_ring: str | None = field(repr=False)
+    file_row: int | None
     names_agree: bool | None
     was_refused: bool
     at_other_bank: bool
@@ -83,12 +93,22 @@ class _Pair:
         return str(elsewhere.value)
 
     def resealed(self) -> bytes:
-        """Return the account sealed for the record under its package's key."""
+        """Return the account sealed for the record under its own cipher."""
+        ids = (self.package_id, self.package_key, self.package_ring, self.row_number)
+        own = personal.row_cipher(*ids, in_ring=self.in_ring)
+        return personal.seal(own, self.record_id, self.version, "account", self._account())
+
+    def _account(self) -> str:
         assert self.row_id is not None
         assert self.account_sealed is not None
+        assert self.file_id is not None
         assert self.file_key is not None
-        account = cipher(self.file_key).open(self.account_sealed, account_context(self.row_id)).decode()
-        return personal.seal(cipher(self.package_key), self.record_id, self.version, "account", account)
+        assert self.file_row is not None
+        if self.file_ring:
+            row = keyrings.live_cipher(AccountFile, self.file_id, self.file_ring, self.file_row)
+        else:
+            row = cipher(self.file_key)
+        return row.open(self.account_sealed, account_context(self.row_id)).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,11 +27,19 @@ from orders.personal import (
     open_personal,
     open_problems,
     open_source,
+    photo_context,
     photo_place,
     read_photo,
     read_photo_of,
 )
-from orders.services.drafts import Draft, insert_accepted, load_rules, open_problem, places_of
+from orders.services.drafts import (
+    Draft,
+    draft_cipher,
+    insert_accepted,
+    load_rules,
+    open_problem,
+    places_of,
+)
 from orders.services.intake import hold_open_records
 from orders.services.packages import undone_on_error
 from orders.services.refusals import (
@@ -113,10 +122,7 @@ def correct_record(
         old = move(record, RecordStatus.SUPERSEDED, actor=actor)
         draft = _corrected(old, changes, photo, actor)
         if photo is not None:
-            draft.photo_name = f"packages/{package.pk}/photos/{draft.record_id}.bin"
-            undo.callback(files.remove, draft.photo_name)
-            with files.write_sealed(draft.photo_name, package.key_id) as target:
-                target.write(photo)
+            _store_photo(draft, package, photo, undo)
         corrected = _insert(draft, package)
         _recount(package)
         changed = sorted(changes) + (["photo"] if photo is not None else [])
@@ -138,13 +144,31 @@ def _corrected(old: CardholderRecord, changes: Mapping[str, str], photo: bytes |
     (record_id,) = next_ids(CardholderRecord, 1)
     draft = Draft(old.row_number, wanted, index, checked.values, (), checked.values.bank_id, place)
     draft.record_id, draft.version, draft.corrected_by_id = record_id, old.version + 1, actor.pk
-    if photo is None and place is None:
-        draft.photo_name = old.photo_name  # its package is destroyed, the photo was kept for this correction
+    draft.in_ring = old.in_ring
+    if photo is None and place == photo_place(old):
+        draft.photo_name = old.photo_name
     return draft
+
+
+def _store_photo(draft: Draft, package: Package, photo: bytes, undo: ExitStack) -> None:
+    """Keep a corrected photo in a file of its own, under the key its record has."""
+    draft.photo_name = f"packages/{package.pk}/photos/{draft.record_id}.bin"
+    undo.callback(files.remove, draft.photo_name)
+    if draft.in_ring:
+        cipher = draft_cipher(package, draft)
+        blob = cipher.seal(photo, photo_context(package.pk, draft.row_number))
+        draft.place = PhotoPlace(0, len(blob), len(photo), 0, 0)
+        with files.store(draft.photo_name) as plain:
+            plain.write(blob)
+        return
+    with files.write_sealed(draft.photo_name, package.key_id) as target:
+        target.write(photo)
 
 
 def _place(old: CardholderRecord, index: bytes) -> PhotoPlace | None:
     """Find the photo named by the corrected number, else keep the one the wrong number had."""
+    if old.in_ring:  # the package's payload is gone, or about to go
+        return photo_place(old)
     return places_of(old.package, [index]).get(index) or photo_place(old)
 
 

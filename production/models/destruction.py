@@ -1,4 +1,4 @@
-"""Destruction of personal data: requests of two people, certificates, and alarms when it is overdue (R-22)."""
+"""Destruction of personal data: requests of two people, certificates, alarms when it is overdue (R-22)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from production.models.batches import Batch
 
 
 class DestructionRequest(ScopedModel):
-    """The wish to destroy a package's open records, or one person's, before cards are made; two people decide."""
+    """The wish to destroy a package's open records, or one person's, before cards are made (§3)."""
 
     Status = RequestStatus
     TRANSITIONS: ClassVar[Mapping[RequestStatus, frozenset[RequestStatus]]] = {

@@ -51,6 +51,7 @@ def certificate_json(paper: DestructionCertificate, *, actor: User) -> bytes:
     require(actor, "production.view_destructioncertificate", paper)
     whole = {
         "content": paper.content,
+        "digest": certificate.digest(paper.content),
         "signature": _signature(paper).hex(),
         "public_key": portal_key().public.to_pem(),
     }

@@ -13,14 +13,13 @@ from django.db import OperationalError, connection, connections
 from orders import personal
 from orders.choices import AccountFileStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord, Contract, Order
-from orders.selectors.accounts import account_context
+from orders.selectors.accounts import open_account_row
 from orders.services import account_loading, matching
 from orders.services.accounts import upload_account_file
 from orders.services.calendar import due_date, edit_day, work_calendar
 from orders.services.matching import match_bank
 from orders.services.ordering import choose_supplier, create_orders
 from portal.audit import verify_chain
-from portal.files import cipher
 from portal.models import AuditEntry
 from tests.orders.scene import MORNING, TODAY, Person, Scene, csv_file, make_scene, person
 
@@ -103,10 +102,7 @@ def checked_file(scene: Scene, people: list[Person]) -> AccountFile:
 
 def current_accounts(scene: Scene) -> list[str]:
     rows = AccountRow.objects.filter(bank=scene.banks[0], is_current=True).select_related("account_file")
-    return sorted(
-        cipher(row.account_file.key_id).open(bytes(row.account_sealed), account_context(row.pk)).decode()
-        for row in rows
-    )
+    return sorted(map(open_account_row, rows))
 
 
 def test_two_loads_leave_one_current_account_for_each_person(scene: Scene) -> None:

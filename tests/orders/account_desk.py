@@ -9,9 +9,8 @@ from django.core.files.storage import default_storage
 
 from orders import personal
 from orders.models import AccountFile, AccountRow
-from orders.selectors.accounts import account_context, account_report
+from orders.selectors.accounts import account_report, open_account_row
 from orders.services.accounts import load_account_file, upload_account_file
-from portal.files import cipher
 from portal.models import Organisation, Task
 from portal.queue import run_task
 from tests.orders.scene import Scene, person_number
@@ -45,12 +44,7 @@ def current(bank: Organisation) -> dict[str, str]:
     """Return the accounts on hand by number, opened."""
     rows = AccountRow.objects.filter(bank=bank, is_current=True).select_related("account_file")
     known = {personal.number_index(person_number(serial)): person_number(serial) for serial in range(60)}
-    return {
-        known[bytes(row.number_index)]: cipher(row.account_file.key_id)
-        .open(bytes(row.account_sealed), account_context(row.pk))
-        .decode()
-        for row in rows
-    }
+    return {known[bytes(row.number_index)]: open_account_row(row) for row in rows}
 
 
 def stored_files() -> list[Path]:

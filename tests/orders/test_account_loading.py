@@ -9,6 +9,7 @@ import pytest
 from orders import jobs_accounts, personal
 from orders.choices import AccountFileStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord
+from orders.selectors.accounts import account_report
 from orders.services import account_loading
 from orders.services.accounts import (
     clear_strays,
@@ -31,7 +32,7 @@ from tests.orders.scene import (
 
 class TestLoad:
     def test_it_loads_then_matches_and_keeps_no_file(self, scene: Scene) -> None:
-        """R-9, R-22: after the load only the sealed rows are left."""
+        """R-9, R-22: after the load only the sealed rows are left, and the ring of their keys."""
         (record,) = scene.add_records([person(1)], scene.banks[0])
         account_file = loaded(scene, csv_file([person(1).row(), person(2).row()]))
         assert account_file.status == AccountFileStatus.LOADED
@@ -39,8 +40,23 @@ class TestLoad:
         run_tasks("orders.jobs_accounts.match_bank")
         assert CardholderRecord.objects.get(pk=record.pk).status == RecordStatus.MATCHED
         remove_pending()
-        assert stored_files() == []
+        assert [path.parent.name for path in stored_files()] == ["rings"]
         assert AuditEntry.objects.get(action="accountfile.loaded").details["rows"] == 2
+
+    def test_the_upload_goes_with_its_key(self, scene: Scene) -> None:
+        """R-22: the key of the file as the bank sent it opened everybody's row; the findings stay."""
+        account_file = checked(scene, csv_file([person(1).row(), ("x", "y", "z")]))
+        found = account_report(account_file)
+        load_account_file(account_file, actor=scene.bank_clerks[0])
+        run_tasks("orders.jobs_accounts.load_account_file")
+        remove_pending()
+        fresh = AccountFile.objects.get()
+        assert [keystore().exists(key) for key in (account_file.key_id, fresh.key_id, fresh.ring_key_id)] == [
+            False,
+            True,
+            True,
+        ]
+        assert account_report(fresh) == found != account_report(AccountFile())
 
     def test_a_newer_row_replaces_the_older(self, scene: Scene) -> None:
         """R-9: one current account for each bank and person, the last one."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from orders.models import CardholderRecord
 from orders.personal import open_account
+from orders.services.rekeying import advance_rekeys, start_due_rekeys
 from portal.management.commands.demo import STEPS
 from portal.management.demo import steps
 from portal.management.demo.programme import set_up
@@ -27,7 +28,9 @@ from portal.samples.banks import BANKS
 from portal.samples.package import SampleOrder
 from portal.samples.people import SamplePerson
 from production.models import BatchItem
+from production.services.destruction_certifying import advance_certificates
 from tests.architecture.programme_run import folders, work_off
+from tests.production.world import run_queued
 
 RECORDS = 24
 FAULT_RATE = 0.25
@@ -175,3 +178,10 @@ def key_files_left() -> set[str]:
 def records_as_dumped() -> list[CardholderRecord]:
     """Return the rows as an earlier backup would hold them."""
     return list(CardholderRecord.objects.select_related("package").order_by("pk"))
+
+
+def settle_destruction(committed: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Do what the scheduler does after a destruction, the pause over, until nothing is left to do."""
+    for step in (start_due_rekeys, run_queued, advance_rekeys, advance_certificates, run_queued):
+        with committed():
+            step()

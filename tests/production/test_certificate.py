@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from portal.core.crypto import Sm2PrivateKey, Sm2PublicKey
-from production.certificate import canonical, sign, to_pdf, verify
+from production.certificate import canonical, digest, sign, to_pdf, verify
 
 KEY = Sm2PrivateKey.generate()
 CONTENT: dict[str, Any] = {
@@ -22,7 +22,11 @@ CONTENT: dict[str, Any] = {
     "order": "DD20261123-95588-F-001",
     "bank": "工商银行",
     "supplier": "中标人一",
+    "subject": "批次 DD20261123-95588-F-001-01",
+    "origin": "订单 DD20261123-95588-F-001，工商银行，中标人一",
+    "occasion": "已按合同要求在签收后销毁",
     "signed_by": "bank",
+    "signers": [["签收确认", "bank"], ["销毁执行", "clerk"]],
     "destroyed_by": "clerk",
     "destroyed_at": "2026-11-23 09:00:00",
     "issuer": "PORTAL",
@@ -86,14 +90,14 @@ class TestPdf:
         text = "".join(pdf_text(CONTENT).split())
         for wanted in (
             "个人数据销毁证明", CONTENT["number"], CONTENT["order"], "工商银行", "2,000条",
-            *CONTENT["keys"], "签收确认：bank", "销毁执行：clerk", "共2个", SIGNATURE.hex(),
+            *CONTENT["keys"], "签收确认：bank", "销毁执行：clerk", "共2个", SIGNATURE.hex(), digest(CONTENT),
         ):  # fmt: skip
             assert wanted in text, wanted
 
     def test_markup_in_names_stays_text(self) -> None:
         """Names are values, never instructions to the typesetter."""
         name = "#panic() *粗* $x$ <b> @ref"
-        text = pdf_text({**CONTENT, "bank": name})
+        text = pdf_text({**CONTENT, "origin": name})
         assert "".join(name.split()) in "".join(text.split())
 
     def test_many_keys_go_over_pages(self) -> None:

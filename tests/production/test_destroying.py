@@ -18,23 +18,13 @@ from portal.models import AuditEntry, PendingRemoval, Task, User
 from portal.removal import remove_pending
 from production.choices import BatchStatus
 from production.models import Batch, DestructionCertificate, ReturnFile
-from production.services import destruction
-from production.services.destruction import (
-    NotGoneError,
-    ReturnFileMissingError,
-    certify,
-    destroy_batch,
-)
+from production.services import destruction_certifying
+from production.services.destruction import ReturnFileMissingError, destroy_batch
+from production.services.destruction_certifying import CERTIFY, NotGoneError, certify
 from tests.production.chain import key_files_left
 from tests.production.light import light_dispatched, light_signed
 from tests.production.world import World, build_world, run_queued
 from tests.refusals import actions, refused
-
-
-@pytest.fixture
-def committed(django_capture_on_commit_callbacks: Any) -> Any:
-    """Do what follows a commit at the end of the block."""
-    return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
 @pytest.fixture
@@ -56,6 +46,10 @@ def returned(world: World, bank: User, count: int = 3) -> Batch:
         batch=batch, stored_name="r", card_count=count, failed_count=0, digest=bytes(32)
     )  # fmt: skip
     return batch
+
+
+def paper(batch: Batch) -> DestructionCertificate:
+    return DestructionCertificate.objects.get(batch=batch)
 
 
 class TestLastBatch:
@@ -115,15 +109,15 @@ class TestKills:
         def stopped(path: Path) -> None:
             raise OSError("stopped")
 
-        monkeypatch.setattr("portal.core.keystore.shred", stopped)
+        monkeypatch.setattr("portal.core.key_folder.shred", stopped)
         remove_pending()
         assert (keystore().exists(batch.key_id), f"{batch.key_id}.key" in key_files_left()) == (False, True)
         rows = actions()
         with pytest.raises(NotGoneError):
-            certify(batch, actor=None)
+            certify(paper(batch), actor=None)
         assert actions() == rows
-        monkeypatch.setattr("portal.core.keystore.shred", real)
-        assert certify(batch, actor=None).signature
+        monkeypatch.setattr("portal.core.key_folder.shred", real)
+        assert certify(paper(batch), actor=None).signature
         assert f"{batch.key_id}.key" not in key_files_left()
 
     def test_what_cannot_be_removed_holds_up_nothing_else(
@@ -147,18 +141,18 @@ class TestKills:
         """R-22: a certificate that is signed is true."""
         batch = returned(world, bank)
         destroy_batch(batch, actor=world.clerk)
-        monkeypatch.setattr(destruction, "remove_pending", lambda: 0)
+        monkeypatch.setattr(destruction_certifying, "remove_pending", lambda: 0)
         with refused(NotGoneError) as caught:
-            certify(batch, actor=world.clerk)
+            certify(paper(batch), actor=world.clerk)
         assert caught.value.code == "not_gone"
         assert bytes(DestructionCertificate.objects.get().signature) == b""
 
     def test_certifying_twice_signs_once(self, world: World, bank: User) -> None:
         batch = returned(world, bank)
         destroy_batch(batch, actor=world.clerk)
-        one = bytes(certify(batch, actor=world.clerk).signature)
-        assert bytes(certify(batch, actor=world.clerk).signature) == one
-        assert actions().count("batch.destruction_certified") == 1
+        one = bytes(certify(paper(batch), actor=world.clerk).signature)
+        assert bytes(certify(paper(batch), actor=world.clerk).signature) == one
+        assert actions().count("destructioncertificate.signed") == 1
 
 
 class TestRefusals:
@@ -193,4 +187,4 @@ class TestRefusals:
         entry = AuditEntry.objects.get(action="batch.personal_data_destroyed")
         digest = DestructionCertificate.objects.get().content["people_digest"]
         assert entry.details == {"records": 3, "accounts": 0, "people_digest": digest}
-        assert Task.objects.filter(handler=destruction.CERTIFY).count() == 1
+        assert Task.objects.filter(handler=CERTIFY).count() == 1

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
-from django.test import override_settings
 
 from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord, Package, PackagePhoto
 from orders.personal import open_column, open_number, open_problems, read_photo
 from orders.services.records import correct_record, return_list
-from portal.choices import Role
 from portal.core.crypto import sm3
 from portal.core.keystore import KeyDestroyedError
 from portal.core.ziprefusals import ZipMismatchError
@@ -33,39 +30,10 @@ from tests.production.chain import (
     in_redis,
     in_tables,
     key_files_left,
-    own_copy,
-    run_chain,
     sealed_roots,
+    settle_destruction,
 )
-from tests.production.world import run_queued
 from tests.refusals import refused
-
-
-@pytest.fixture(scope="module")
-def finished(module_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """Bring a package of two banks to its return files, once for all tests of the module."""
-    from tests.architecture.programme_run import folders
-
-    folder = tmp_path_factory.mktemp("chain")
-    with override_settings(**folders(folder)):
-        yield run_chain(folder)
-
-
-@pytest.fixture
-def chain(finished: Chain, db: None, tmp_path: Path, settings: Any) -> Chain:
-    own_copy(finished, tmp_path / "chain", settings)
-    return finished
-
-
-@pytest.fixture
-def clerk(chain: Chain) -> User:
-    return chain.demo.programme.person(Role.PURCHASER_CLERK)
-
-
-@pytest.fixture
-def committed(django_capture_on_commit_callbacks: Any) -> Any:
-    """Do what follows a commit at the end of the block."""
-    return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
 def batches() -> list[Batch]:
@@ -84,7 +52,8 @@ class TestTraces:
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
-        assert run_queued() == 2
+        settle_destruction(committed)
+        assert DestructionCertificate.objects.exclude(signature=b"").count() == 2
         secrets = chain.secrets()
         assert len(secrets) == 72
         assert in_tables(secrets) == set()
@@ -112,6 +81,7 @@ class TestTraces:
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
+        settle_destruction(committed)
         shutil.copytree(tmp_path / "backup", sealed_roots()[0], dirs_exist_ok=True)
         for record in dumped:
             for column in ("number", "name", "personal", "account"):
@@ -159,14 +129,15 @@ class TestWaitingRows:
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
+        settle_destruction(committed)
         closed = Package.objects.get()
         assert (closed.status, closed.content_key_id, closed.stored_name) == ("validated", "", "")
-        assert closed.key_id not in {"", *old}
+        assert (closed.key_id, keystore().exists(closed.ring_key_id)) == ("", True)
         assert [keystore().exists(key) for key in old] == [False, False]
         assert not default_storage.exists(package.stored_name)
         assert {r.pk: (open_number(r), open_problems(r), read_photo(r)) for r in waiting.all()} == before
         assert sum(photo is not None for _, _, photo in before.values()) == 4
-        assert set(waiting.all().values_list("photo_offset", "photo_crc")) == {(None, None)}
+        assert set(waiting.all().values_list("in_ring", flat=True)) == {True}
 
     def test_a_correction_works_afterwards_with_the_photo_that_was_kept(
         self, chain: Chain, clerk: User, committed: Any
@@ -175,6 +146,7 @@ class TestWaitingRows:
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
+        settle_destruction(committed)
         record = CardholderRecord.objects.select_related("package").get(
             row_number=2, status=RecordStatus.RETURNED
         )
@@ -193,6 +165,7 @@ class TestWaitingRows:
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
+        settle_destruction(committed)
         assert return_list(Package.objects.get(), tmp_path / "returns.xlsx", actor=clerk) >= 6
 
     def test_a_photo_that_cannot_be_read_holds_nothing_up(
@@ -203,10 +176,11 @@ class TestWaitingRows:
         def broken(record: CardholderRecord) -> bytes | None:
             raise ZipMismatchError("照片损坏")
 
-        monkeypatch.setattr("orders.services.destruction.read_photo", broken)
+        monkeypatch.setattr("orders.services.rekeying.read_photo", broken)
         with committed():
             for batch in batches():
                 destroy_batch(batch, actor=clerk)
+        settle_destruction(committed)
         assert in_tables(chain.secrets()) == set()
         waiting = CardholderRecord.objects.select_related("package")
         assert {read_photo(record) for record in waiting} == {None}
@@ -224,7 +198,7 @@ class TestWaitingRows:
         def fail(*_: Any, **__: Any) -> None:
             raise ReturnFileMissingError("失败")
 
-        monkeypatch.setattr(destruction, "schedule", fail)
+        monkeypatch.setattr(destruction, "certify_when_gone", fail)
         with refused(ReturnFileMissingError):
             destroy_batch(second, actor=clerk)
         assert {path for path in sealed_roots()[0].rglob("*") if path.is_file()} == files

@@ -22,6 +22,7 @@ from orders.services.accounts import load_account_file, upload_account_file
 from orders.services.ordering import create_orders
 from orders.services.packages import receive_package
 from orders.services.records import return_list
+from orders.services.rekeying import start_due_rekeys
 from portal.choices import Role
 from portal.core.clock import today
 from portal.files import portal_key
@@ -359,8 +360,10 @@ def destroy(demo: Demo) -> None:
     clerk = demo.programme.person(Role.PURCHASER_CLERK)
     for batch in demo.batches(BatchStatus.SIGNED):
         destroy_batch(batch, actor=clerk)
-    demo.wait("销毁个人数据", since, BatchStatus.DESTROYED)
+    start_due_rekeys()
     certificates = DestructionCertificate.objects.filter(batch__in=demo.batch_ids).order_by("pk")
+    unsigned = certificates.filter(signature=b"")
+    wait_for("销毁个人数据", lambda: not unsigned.exists(), demo.console, demo.crew, since=since)
     folder = demo.folder / "certificates"
     folder.mkdir(exist_ok=True)
     for certificate in certificates:
