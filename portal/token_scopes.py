@@ -33,8 +33,13 @@ SCOPES: Mapping[str, Scope] = {
     "packages.write": _scope(_("提交数据包"), "orders.view_package", "orders.receive_package"),
     "returns.read": _scope(_("下载退回清单"), "orders.view_package", "orders.export_returns"),
     "orders.read": _scope(_("查看订单"), "orders.view_order"),
-    "accounts.read": _scope(_("查看账号文件"), "orders.view_accountfile"),
-    "accounts.write": _scope(_("上传账号文件"), "orders.view_accountfile", "orders.upload_accounts"),
+    "accounts.read": _scope(_("查看账号文件"), "orders.view_accountfile", "orders.view_accountpackage"),
+    "accounts.write": _scope(
+        _("上传账号文件"),
+        "orders.view_accountfile",
+        "orders.view_accountpackage",
+        "orders.upload_accounts",
+    ),
     "deliveries.read": _scope(
         _("查看交付与清单"),
         "production.view_delivery",

@@ -22,7 +22,6 @@ Exit codes: 0 done, 2 wrong arguments, 3 key refused, 4 input unreadable, 5 outp
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shutil
 import sys
@@ -36,7 +35,7 @@ from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from portal.core.account_parcel import ENDINGS, FOLDER, MANIFEST, MOST_FILES, manifest_of
+from portal.core.account_parcel import ENDINGS, MOST_FILES, pack_parcel
 from portal.core.crypto import KeyFormatError, Sm2PrivateKey, Sm2PublicKey
 from portal.core.errors import PortalError
 from portal.core.seal import (
@@ -207,19 +206,13 @@ def _content(options: argparse.Namespace) -> BinaryIO:
 
 
 def _parcel(paths: list[Path], sender: str, number: str) -> BinaryIO:
-    """Pack account files with their manifest into memory: accounts in the clear never touch a disk here."""
+    """Pack account files as the portal reads them; refuse at once what it would refuse."""
     names = [path.name for path in paths]
     wrong = [name for name in names if not name.lower().endswith(ENDINGS)]
     if wrong or len(set(names)) != len(names) or len(names) > MOST_FILES:
         expected = f"{' '.join(ENDINGS)}，不重名，至多 {MOST_FILES} 个"
         raise SealFailedError(EXIT_INPUT, f"账号文件须为 {expected}：{'、'.join(wrong or names)}")
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        archive.writestr(MANIFEST, manifest_of(sender, number, names))
-        for path in paths:
-            archive.write(path, FOLDER + path.name)
-    packed.seek(0)
-    return packed
+    return pack_parcel(sender, number, paths)
 
 
 def _package(path: Path) -> BinaryIO:

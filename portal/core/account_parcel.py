@@ -5,9 +5,12 @@ The stand-alone script writes it, the portal reads it; both take the layout from
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from portal.core.errors import InputRefusedError
@@ -65,6 +68,18 @@ def manifest_of(sender: str, package_number: str, names: list[str]) -> bytes:
         "files": [FOLDER + name for name in names],
     }
     return json.dumps(fields, ensure_ascii=False, indent=1).encode()
+
+
+def pack_parcel(sender: str, package_number: str, paths: Iterable[Path]) -> BinaryIO:
+    """Pack account files with their manifest in memory: accounts in the clear touch no disk here."""
+    found = list(paths)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        archive.writestr(MANIFEST, manifest_of(sender, package_number, [path.name for path in found]))
+        for path in found:
+            archive.write(path, FOLDER + path.name)
+    packed.seek(0)
+    return packed
 
 
 def read_parcel(payload: BinaryIO, *, sender: str, package_number: str, max_size: int) -> Parcel:

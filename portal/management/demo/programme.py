@@ -41,6 +41,8 @@ SHORT_NAMES = dict(
 SORT_ORDERS = (SortOrder.EMPLOYER, SortOrder.NUMBER, SortOrder.RECEIVED)
 PRICES = {1: ("9.60", "1.20"), 2: ("9.80", "1.25"), 3: ("9.75", "1.10")}
 LOT_OF_BLANKS = 40_000
+SEALING_BANK = BANKS[0].code
+"""The bank that sends its account files sealed; the others upload them."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Programme:
 
     province: Organisation
     province_key: Sm2PrivateKey = field(repr=False)
+    bank_key: Sm2PrivateKey = field(repr=False)  # of the bank that seals its account files
     users: dict[str, User] = field(default_factory=dict)
     banks: dict[str, Organisation] = field(default_factory=dict)
     contracts: list[Contract] = field(default_factory=list)
@@ -71,14 +74,16 @@ def set_up(blanks_needed: int) -> Programme:
     seed_calendar(range(today().year - 1, today().year + 3))
     purchaser = _organisation(OrganisationKind.PURCHASER, *PURCHASER)
     province = _organisation(OrganisationKind.PROVINCE, *PROVINCE)
-    programme = Programme(province, keystore().ensure_sm2("demo-province"))
-    _sender_key(province, programme.province_key)
+    store = keystore()
+    programme = Programme(province, store.ensure_sm2("demo-province"), store.ensure_sm2("demo-bank"))
+    _public_key(province, programme.province_key)
     _user(programme, Role.CARD_SYSTEM, province, "省卡系统接口")
     _purchaser_people(programme, purchaser)
     for spec in SUPPLIERS:
         programme.contracts.append(_supplier(programme, spec, blanks_needed))
     for position, bank in enumerate(BANKS):
         _bank(programme, position, bank.code, bank.name)
+    _public_key(programme.banks[SEALING_BANK], programme.bank_key)
     _station(programme)
     return programme
 
@@ -90,7 +95,7 @@ def _organisation(kind: str, code: str, name: str, short_name: str) -> Organisat
     return organisation
 
 
-def _sender_key(organisation: Organisation, key: Sm2PrivateKey) -> None:
+def _public_key(organisation: Organisation, key: Sm2PrivateKey) -> None:
     now = timezone.now()
     SenderKey.objects.get_or_create(
         organisation=organisation,

@@ -26,7 +26,8 @@ from orders.services.rekeying import start_due_rekeys
 from portal.choices import Role
 from portal.core.clock import today
 from portal.files import portal_key
-from portal.management.demo.programme import Programme
+from portal.management.demo.programme import SEALING_BANK, Programme
+from portal.management.demo.sealing import send_sealed
 from portal.management.demo.workers import Crew, StuckError, last_task, look_after, wait_for
 from portal.models import User
 from portal.samples.accounts import write_account_files
@@ -142,12 +143,16 @@ def check_returns(demo: Demo) -> None:
 
 
 def accounts(demo: Demo) -> None:
-    """Step 3: each bank uploads its account file; matching follows."""
+    """Step 3: each bank uploads its account file, one of them sealed; matching follows."""
     since = last_task()
     files = []
     for code, bank in demo.programme.banks.items():
+        paths = sorted((demo.folder / "accounts").glob(f"{code}*"))
+        if code == SEALING_BANK and paths:
+            files += send_sealed(demo.programme, bank, paths)
+            continue
         clerk = demo.programme.person(Role.BANK_CLERK, bank)
-        for path in sorted((demo.folder / "accounts").glob(f"{code}*")):
+        for path in paths:
             with path.open("rb") as file:
                 files.append(upload_account_file(file, file_name=path.name, bank=bank, actor=clerk).pk)
     found = AccountFile.objects.filter(pk__in=files).select_related("bank")
