@@ -60,6 +60,12 @@ class CardPulledError(NoCardError):
     code = "card_pulled"
 
 
+class CardResetError(TransportError):
+    """Another program reset the card: what was proven to it is forgotten, the command was not carried out."""
+
+    code = "card_reset"
+
+
 class CardSilentError(TransportError):
     """The card does not answer: upside down, broken, or slower than the time limit."""
 
