@@ -218,6 +218,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         {
             "portal.view_auditentry",
             "portal.view_auditanchor",
+            "portal.view_keyimport",
             "portal.sign_anchor",
             "production.view_destructionrequest",
             "production.view_destructionalarm",
@@ -232,24 +233,15 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     ),
 }
 
-# Who may see people in the clear, decide after somebody else, sign, release, destroy, or administer: a stolen
-# password must not be enough for that, so the roles that carry one of these sign in with a second factor.
+# Who sees people in the clear, decides after somebody else, signs, releases, destroys or administers. No
+# stolen password must be enough for that: a role that carries one of these signs in with a second factor.
+_PRIVILEGED_VERBS = frozenset("activate approve decide destroy enrol import release sign unmask".split())
+_ADMINISTERING = frozenset({"portal.add_user", "portal.view_auditentry", "orders.edit_calendar"})
 PRIVILEGED = frozenset(
-    {
-        "orders.unmask_record",
-        "orders.activate_contract",
-        "orders.edit_calendar",
-        "production.approve_plan",
-        "production.decide_stock",
-        "production.decide_unknown",
-        "production.sign_delivery",
-        "production.destroy_batch",
-        "production.decide_destruction",
-        "quality.release_hold",
-        "portal.add_user",
-        "portal.decide_rolerequest",
-        "portal.view_auditentry",
-    }
+    permission
+    for allowed in PERMISSIONS.values()
+    for permission in allowed
+    if permission in _ADMINISTERING or permission.partition(".")[2].partition("_")[0] in _PRIVILEGED_VERBS
 )
 PRIVILEGED_ROLES = frozenset(role for role, allowed in PERMISSIONS.items() if allowed & PRIVILEGED)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from django.contrib.auth.middleware import get_user
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -41,7 +42,9 @@ class SignInGate:
         given = cast("Any", request)
         given.session.origin = (address_of(request), request.headers.get("User-Agent", ""))
         given.pending_sign_in = None
-        if isinstance(user := request.user, User) and (step := step_of(user, given.session)):
+        # Resolved here, so that views and services get a row and not Django's lazy stand-in for one.
+        given.user = user = get_user(request)
+        if isinstance(user, User) and (step := step_of(user, given.session)):
             given.pending_sign_in = PendingSignIn(user, step)
             given.user = AnonymousUser()
         return self.get_response(request)

@@ -82,7 +82,7 @@ def request_roles(
 def decide_request(row: RoleRequest, *, grant: bool, reason: str, actor: User) -> RoleRequest:
     """Grant or refuse roles; never those one asked for, and never one's own. The person signs in anew."""
     require(actor, "portal.decide_rolerequest")
-    require_second_person(row.requested_by, actor)
+    require_second_person(row.requested_by, actor, row)
     if row.user_id == actor.pk:
         raise RoleRefusedError("不能批准自己的角色，请由另一名安全管理员办理")
     if not grant and not reason.strip():
