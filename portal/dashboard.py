@@ -89,6 +89,8 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("production.receipt", "signature"),
             ("production.returnfile", "assignment_return"),
             ("production.destructioncertificate", "delete_forever"),
+            ("production.destructionrequest", "auto_delete"),
+            ("production.destructionalarm", "alarm"),
         ),
     ),
     (

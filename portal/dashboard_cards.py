@@ -16,7 +16,16 @@ from portal.choices import Role, TaskStatus
 from portal.core.clock import today
 from portal.models import AuditEntry, Task, User
 from production.choices import BatchStatus, DeliveryStatus, Outcome, PlanStatus, RequestStatus
-from production.models import Batch, CardDestruction, Delivery, StockRequest, UnknownDecision, WorkPlan
+from production.models import (
+    Batch,
+    CardDestruction,
+    Delivery,
+    DestructionAlarm,
+    DestructionRequest,
+    StockRequest,
+    UnknownDecision,
+    WorkPlan,
+)
 from production.models import Card as MadeCard
 from quality.choices import HoldStatus
 from quality.models import Hold
@@ -59,8 +68,9 @@ def _late(user: User) -> QuerySet[Order]:
     return Order.objects.visible_to(user).filter(due_on__lt=today()).exclude(status__in=FINISHED)
 
 
-def _batch_card(status: str, title: Any, note: Any, icon: str, *roles: str) -> Card:
-    return Card("production.batch", title, note, icon, roles, _batches(status), {"status__exact": status})
+def _batch_card(status: str, title: Any, note: Any, icon: str, *roles: str, tone: str = "info") -> Card:
+    query = {"status__exact": status}
+    return Card("production.batch", title, note, icon, roles, _batches(status), query, tone)
 
 
 CARDS: tuple[Card, ...] = (
@@ -160,7 +170,35 @@ CARDS: tuple[Card, ...] = (
     _batch_card(BatchStatus.INSPECTED, _("待核对数量的批次"), _("盲点后关闭"), "balance", OPERATOR),
     _batch_card(BatchStatus.CLOSED, _("待装箱的批次"), _("按排序装箱"), "box", OPERATOR),
     _batch_card(BatchStatus.PACKED, _("待发货的批次"), _("核对清单后发货"), "local_shipping", OPERATOR),
-    _batch_card(BatchStatus.SIGNED, _("待销毁数据的批次"), _("回盘后销毁个人数据"), "delete_forever", CLERK),
+    _batch_card(
+        BatchStatus.SIGNED,
+        _("待销毁数据的批次"),
+        _("回盘后销毁个人数据"),
+        "delete_forever",
+        CLERK,
+        APPROVER,
+        tone="warning",
+    ),
+    Card(
+        "production.destructionalarm",
+        _("销毁逾期"),
+        _("个人数据超过期限仍未销毁"),
+        "alarm",
+        (CLERK, APPROVER, Role.AUDITOR),
+        _of(DestructionAlarm, cleared_at=None),
+        {"cleared_at__isempty": "1"},
+        "danger",
+    ),
+    Card(
+        "production.destructionrequest",
+        _("待复核的提前销毁"),
+        _("须由另一人复核"),
+        "auto_delete",
+        (APPROVER,),
+        _of(DestructionRequest, status=RequestStatus.REQUESTED),
+        {"status__exact": RequestStatus.REQUESTED},
+        "warning",
+    ),
     Card(
         "production.stockrequest",
         _("待复核的领用与调整"),

@@ -21,6 +21,8 @@ import production.jobs
 import quality.jobs
 from portal.queue import sweep
 from portal.removal import remove_pending
+from portal.services.keys import expire_key_imports
+from production.services.destruction_alarms import update_alarms
 
 logger = logging.getLogger(__name__)
 SCHEDULER_LOCK = 0x534348  # "SCH"
@@ -62,13 +64,32 @@ def destroy_due() -> None:
     call_command("destroy_due")
 
 
+def check_destruction() -> None:
+    """Raise an alarm for what should be destroyed by now, clear those that are settled (R-22)."""
+    update_alarms()
+
+
+def anchor_audit() -> None:
+    """Sign what the audit's chain is now."""
+    call_command("audit_anchor")
+
+
+def sweep_keys() -> None:
+    """Destroy keys that killed processes left without a row."""
+    call_command("sweep_keys")
+
+
 ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
     (sweep, IntervalTrigger(seconds=10)),
     (advance_all, IntervalTrigger(seconds=5)),
     (take_in_folder, IntervalTrigger(seconds=30)),
     (remove_pending, IntervalTrigger(seconds=60)),
     (match_all, CronTrigger(hour=1, minute=30)),
-    (destroy_due, CronTrigger(hour=2, minute=30)),
+    (destroy_due, CronTrigger(minute=30)),  # due at once: within the hour, at night as well
+    (check_destruction, IntervalTrigger(minutes=10)),
+    (expire_key_imports, IntervalTrigger(minutes=10)),
+    (sweep_keys, CronTrigger(hour=3, minute=30)),
+    (anchor_audit, CronTrigger(minute=7)),
 )
 
 
