@@ -28,7 +28,7 @@ CARD_READER, PSAM_READER = "Virtual PCD 00 00", "Virtual PCD 00 01"
 HAND_OVER = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True);"
     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
-    "os.execvp('pcscd', ['pcscd', '--foreground', '--config', sys.argv[2]])"
+    "os.execv('/usr/sbin/pcscd', ['pcscd', '--foreground', '--config', sys.argv[2]])"
 )
 PATIENCE = 15.0
 

@@ -266,5 +266,7 @@ def test_every_pcsc_error_has_its_own_kind_and_chinese_text() -> None:
 
 def test_only_one_module_knows_pyscard() -> None:
     """D6: a machine without a reader needs no driver."""
-    found = [path for path in (ROOT / "stations").rglob("*.py") if "smartcard" in path.read_text("utf-8")]
+    found = [
+        path for path in (ROOT / "stations").rglob("*.py") if "from smartcard" in path.read_text("utf-8")
+    ]
     assert [path.relative_to(ROOT).as_posix() for path in found] == ["stations/transport/pcsc.py"]
