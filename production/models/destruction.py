@@ -59,11 +59,6 @@ class DestructionRequest(ScopedModel):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
                 violation_error_message=_("申请人与复核人不能是同一人"),
             ),
-            models.CheckConstraint(
-                name="destruction_request_decided",
-                condition=Q(status="requested", decided_by__isnull=True, decided_at__isnull=True)
-                | Q(~Q(status="requested"), decided_by__isnull=False, decided_at__isnull=False),
-            ),
             models.CheckConstraint(name="destruction_request_reason", condition=~Q(reason="")),
             models.UniqueConstraint(
                 name="destruction_request_one_open",
