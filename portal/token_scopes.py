@@ -51,7 +51,29 @@ SCOPES: Mapping[str, Scope] = {
     ),
     "return_files.read": _scope(_("下载回盘文件"), "production.view_returnfile"),
     "certificates.read": _scope(_("查看销毁证明"), "production.view_destructioncertificate"),
-    "statements.read": _scope(_("查看结算单"), "billing.view_statement"),
+    "destructions.read": _scope(
+        _("查看提前销毁申请与销毁预警"),
+        "production.view_destructionrequest",
+        "production.view_destructionalarm",
+    ),
+    "destruction.request": _scope(
+        _("申请提前销毁"), "production.view_destructionrequest", "production.request_destruction"
+    ),
+    "destruction.decide": _scope(
+        _("复核提前销毁"), "production.view_destructionrequest", "production.decide_destruction"
+    ),
+    "waste.read": _scope(_("查看废卡销毁单"), "production.view_carddestruction"),
+    "waste.write": _scope(
+        _("提交废卡销毁单"), "production.view_carddestruction", "production.request_carddestruction"
+    ),
+    "statements.read": _scope(_("查看结算单与调整"), "billing.view_statement", "billing.view_adjustment"),
+    "statements.write": _scope(
+        _("关闭结算单、申请调整"),
+        "billing.view_statement",
+        "billing.view_adjustment",
+        "billing.close_statement",
+        "billing.request_adjustment",
+    ),
     "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
     "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),
 }

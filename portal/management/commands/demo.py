@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from portal.core.errors import PortalError
-from portal.management.demo import outcome, steps
+from portal.management.demo import outcome, steps, telephone
 from portal.management.demo.outcome import BALANCES
 from portal.management.demo.programme import DEMO_PASSWORD, set_up
 from portal.management.demo.steps import Demo
@@ -79,6 +79,7 @@ class Command(BaseCommand):
             f"[bold]社会保障卡制卡演示[/bold]：{options['records']:,} 人，{options['workers']} 个工作进程"
         )
         programme = set_up(blanks_needed=options["records"] * 2)
+        telephone.enrol_everybody(programme.users.values())
         seconds: dict[str, float] = {}
         with workers(options["workers"]) as crew:
             demo = Demo(programme, folder, options["records"], console, crew)
@@ -125,6 +126,7 @@ class Command(BaseCommand):
             "system_administrator", "security_administrator", "auditor",
         ):  # fmt: skip
             console.print(f"  {name}")
+        telephone.show(console)
         sys.stdout.flush()
         server = settings.BASE_DIR / "script" / "server"
         os.execv(server, [str(server), "--port", str(port)])  # noqa: S606 - our own script, fixed path
