@@ -28,6 +28,7 @@ if PRODUCTION and (len(SECRET_KEY) < 50 or SECRET_KEY == DEVELOPMENT_SECRET):
     raise ImproperlyConfigured("SECRET_KEY: production needs a secret of at least 50 characters")
 
 DEBUG = env.bool("PORTAL_DEBUG", default=False) and not PRODUCTION
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.error_reports.WithoutValues"
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]", "testserver"]
 )
@@ -68,6 +69,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "portal.middleware.RememberAddress",
+    "portal.middleware.Refusals",
 ]
 ROOT_URLCONF = "portal.urls"
 WSGI_APPLICATION = "portal.wsgi.application"
@@ -133,6 +135,8 @@ if PRODUCTION and not KEK:
     raise ImproperlyConfigured(
         "PORTAL_KEK: production needs a key-encryption key (hex, the path of a 0600 file, or a pkcs11: URI)"
     )
+# Where each signed anchor of the audit is also written: a folder on another machine or a write-once disk.
+AUDIT_ANCHOR_DIR = env.str("AUDIT_ANCHOR_DIR", default="")
 STORAGES: dict[str, Any] = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -147,6 +151,7 @@ PORTAL_CODE = env.str("PORTAL_CODE", default="FOSHAN-PORTAL")  # our name as rec
 CITY_CODE = env.str("CITY_CODE", default="440600")
 CARD_PROFILE = env.str("CARD_PROFILE", default="sssc-3.0-sm4")
 FACE_TEMPLATE = env.str("FACE_TEMPLATE", default="plain")
+CARD_INITIAL_PIN = env.str("CARD_INITIAL_PIN", default="123456")  # people change it at first use
 CARD_INITIALISER = env.str("CARD_INITIALISER", default="440600000001")  # 初始化机构编号, up to 24 digits
 # The virtual line: how many of its cards are made wrong, made badly, or lost track of (issue 2, Production).
 LINE_WRONG_RATE = env.float("LINE_WRONG_RATE", default=0.0003)
@@ -262,8 +267,7 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 100,
     "EXCEPTION_HANDLER": "portal.apikit.problems.problem_details",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
-    # Counted by each web process in its own memory.
+    "DEFAULT_THROTTLE_CLASSES": ["portal.apikit.throttles.UserThrottle"],
     "DEFAULT_THROTTLE_RATES": {"user": "600/min", "upload": "60/min", "station": "120/min"},
 }
 SPECTACULAR_SETTINGS = {
@@ -291,7 +295,25 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+# What unfold keeps of a search stays in its process; limits are counted in Redis (portal/limits.py).
+LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": LOCAL_CACHE},
+    "limits": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "portal",
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    },
+    "limits_of_process": {"BACKEND": LOCAL_CACHE, "LOCATION": "limits", "OPTIONS": {"MAX_ENTRIES": 100_000}},
+}
+# How often one user may do it, and four times as often all users of one address; sign-in counts by address.
+RATES = {
+    "sign_in": env.str("RATE_SIGN_IN", default="30/min"),
+    "search": env.str("RATE_SEARCH", default="60/min"),  # for a person
+    "unmask": env.str("RATE_UNMASK", default="30/min"),
+    "download": env.str("RATE_DOWNLOAD", default="120/min"),
+}
 
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": _("社会保障卡制卡管理平台"),

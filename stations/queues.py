@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 SELF_TEST = "stations.agent.jobs.self_test"
+ISSUE = "stations.agent.jobs.issue"
+RESOLVE = "stations.agent.jobs.resolve"
+PRINT_TEST = "stations.agent.jobs.print_test"
 
 
 def queue_name(code: str) -> str:

@@ -111,6 +111,17 @@ def read_unknown(card: Card, *, actor: User) -> Card:
     return fresh
 
 
+def settle_unknown(card: Card, *, good: bool, reason: str, actor: User) -> Card:
+    """Give an unknown card what reading it at a station showed: its content decides (D8)."""
+    require(actor, "production.decide_unknown", card)
+    with unit_of_work(actor):
+        fresh = _locked_unknown(card)
+        outcome = Outcome.GOOD if good else Outcome.REJECTED
+        _settle(fresh.batch, {fresh.pk: (outcome, reason)}, Outcome.UNKNOWN, actor)
+        fresh.refresh_from_db()
+    return fresh
+
+
 def request_unknown_decision(card: Card, *, outcome: str, evidence: str, actor: User) -> UnknownDecision:
     """Propose what became of an unknown card, with the evidence; a second person decides."""
     require(actor, "production.decide_unknown", card)

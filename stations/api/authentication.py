@@ -10,9 +10,9 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from portal.apikit.throttles import SharedThrottle
 from portal.texts import told
 from stations.models import Station
 from stations.services.registry import calling_station
@@ -47,7 +47,7 @@ class IsStation(BasePermission):
         return isinstance(request.auth, Station)
 
 
-class StationThrottle(SimpleRateThrottle):
+class StationThrottle(SharedThrottle):
     """Count a station's requests by station, wherever it calls from."""
 
     scope = "station"

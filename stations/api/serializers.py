@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from portal.texts import told
 from stations.models import SelfTest, Station
-from stations.services.registry import is_online
+from stations.services.registry import Report, is_online
 
 
 class StationSerializer(serializers.ModelSerializer[Station]):
@@ -44,12 +44,46 @@ class SelfTestSerializer(serializers.ModelSerializer[SelfTest]):
         read_only_fields = fields
 
 
+class ReaderSerializer(serializers.Serializer[Any]):
+    """One reader of a station and the card in it."""
+
+    name = serializers.CharField(max_length=100)
+    card = serializers.ChoiceField(choices=["none", "present", "mute"])
+
+
+class SupplySerializer(serializers.Serializer[Any]):
+    """A ribbon or hopper and how full it is, in percent; -1 where the printer does not know."""
+
+    name = serializers.CharField(max_length=60)
+    level = serializers.IntegerField(min_value=-3, max_value=100)
+
+
+class PrinterSerializer(serializers.Serializer[Any]):
+    """A printer as it reports itself (RFC 8011, 5.4.11 and 5.4.12)."""
+
+    name = serializers.CharField(max_length=100)
+    state = serializers.ChoiceField(choices=["idle", "processing", "stopped", "unreachable"])
+    reasons = serializers.ListField(child=serializers.CharField(max_length=60), max_length=20)
+    supplies = SupplySerializer(many=True, required=False, default=list)
+
+
 class HeartbeatSerializer(serializers.Serializer[Any]):
     """What an agent says of its machine."""
 
     reader_state = serializers.CharField(max_length=60, allow_blank=True)
     printer_state = serializers.CharField(max_length=60, allow_blank=True)
     agent_version = serializers.CharField(max_length=32)
+    readers = ReaderSerializer(many=True, required=False, default=list)
+    printer = PrinterSerializer(required=False, allow_null=True, default=None)
+    running = serializers.IntegerField(min_value=1, required=False, allow_null=True, default=None)
+
+    def report(self) -> Report:
+        """Return the validated message."""
+        values: dict[str, Any] = self.validated_data
+        devices = {name: values[name] for name in ("readers", "printer", "running")}
+        return Report(
+            values["reader_state"], values["printer_state"], values["agent_version"], devices=devices
+        )
 
 
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from stations.api.exchange import BeginView, FaceView, PrintView, StepView
 from stations.api.views import HeartbeatView, ResultView, SelfTestViewSet, StationViewSet
 
 router = SimpleRouter(trailing_slash=False)
@@ -13,5 +14,9 @@ router.register("self-tests", SelfTestViewSet, basename="self-test")
 urlpatterns = [
     *router.urls,
     path("station/heartbeat", HeartbeatView.as_view(), name="station-heartbeat"),
+    path("station/issuances/<int:pk>/begin", BeginView.as_view(), name="station-issuance-begin"),
+    path("station/issuances/<int:pk>/steps/<int:step>", StepView.as_view(), name="station-issuance-step"),
+    path("station/issuances/<int:pk>/face", FaceView.as_view(), name="station-issuance-face"),
+    path("station/issuances/<int:pk>/print", PrintView.as_view(), name="station-issuance-print"),
     path("station/self-tests/<int:pk>", ResultView.as_view(), name="station-self-test"),
 ]

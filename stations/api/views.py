@@ -27,7 +27,7 @@ from stations.api.serializers import (
     StationSerializer,
 )
 from stations.models import SelfTest, Station
-from stations.services.registry import Report, note_heartbeat
+from stations.services.registry import note_heartbeat
 from stations.services.self_tests import Result, report_self_test, request_self_test
 
 
@@ -69,10 +69,11 @@ class AgentView(APIView):
     authentication_classes = [StationAuthentication]
     permission_classes = [IsStation]
     throttle_classes = [StationThrottle]
+    most_bytes: ClassVar[int] = 0  # beyond the frame of a small message
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse what is too long before anything reads it."""
-        refuse_too_large(request, 0)
+        refuse_too_large(request, self.most_bytes)
         super().initial(request, *args, **kwargs)
 
     @property
@@ -89,7 +90,7 @@ class HeartbeatView(AgentView):
         """Keep the states of reader and printer."""
         form = HeartbeatSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        note_heartbeat(self.station, Report(**form.validated_data))
+        note_heartbeat(self.station, form.report())
         answer = {"station": self.station.code, "server_time": timezone.now()}
         return Response(HeartbeatAnswerSerializer(answer).data)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -34,6 +36,7 @@ class Report:
     reader_state: str
     printer_state: str
     agent_version: str
+    devices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def enrol_station(station: Station, *, actor: User) -> tuple[Station, str]:
@@ -82,6 +85,7 @@ def note_heartbeat(station: Station, report: Report) -> None:
         reader_state=report.reader_state,
         printer_state=report.printer_state,
         agent_version=report.agent_version,
+        report=dict(report.devices),
         last_seen_at=timezone.now(),
     )
 

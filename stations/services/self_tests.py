@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
-from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
-from redis import Redis
-from redis.exceptions import RedisError
-from rq import Queue
-from rq.serializers import JSONSerializer
 
 from portal.audit import unit_of_work
 from portal.core.errors import ConflictError
@@ -19,12 +12,9 @@ from portal.models import User
 from portal.roles import require
 from portal.workflow import locked
 from stations.models import SelfTest, Station
-from stations.queues import SELF_TEST, queue_name
+from stations.queues import SELF_TEST
 from stations.services.registry import NotEnrolledError
-
-logger = logging.getLogger(__name__)
-JOB_SECONDS = 60
-WAITS_SECONDS = 300  # a station that comes back later is asked again by a person
+from stations.services.waking import wake_station
 
 
 class ReportedAlreadyError(ConflictError):
@@ -52,24 +42,8 @@ def request_self_test(station: Station, *, actor: User) -> SelfTest:
             raise NotEnrolledError("该制卡点未启用或没有凭证", where=fresh.code)
         test: SelfTest = SelfTest.objects.create(station=fresh, requested_by=actor)
         work.record("station.self_test_requested", fresh, self_test=test.pk)
-        transaction.on_commit(lambda: _wake(fresh.code, test.pk))
+        wake_station(fresh, SELF_TEST, test.pk)
     return test
-
-
-def _wake(code: str, self_test_id: int) -> None:
-    """Enqueue the key for the agent; an unreachable Redis leaves the test unreported, which people see."""
-    try:
-        with Redis.from_url(settings.REDIS_URL) as connection:
-            Queue(queue_name(code), connection=connection, serializer=JSONSerializer).enqueue(
-                SELF_TEST,
-                self_test_id,
-                job_timeout=JOB_SECONDS,
-                ttl=WAITS_SECONDS,
-                result_ttl=0,
-                failure_ttl=WAITS_SECONDS,
-            )
-    except (RedisError, OSError) as exc:
-        logger.warning("station %s cannot be woken (%s)", code, type(exc).__name__)
 
 
 def report_self_test(test: SelfTest, result: Result) -> SelfTest:

@@ -83,7 +83,7 @@ def test_only_three_places_talk_to_the_queues() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, (ast.Import, ast.ImportFrom)) and _imports_queue(node)
     }
-    enqueuing = {"portal/queue.py", "stations/services/self_tests.py"}
+    enqueuing = {"portal/queue.py", "stations/services/waking.py"}
     working = {"portal/management/commands/worker.py", "stations/agent/worker.py"}
     unregistering = {"portal/admin/__init__.py"}
     assert users == enqueuing | working | unregistering

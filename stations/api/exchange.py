@@ -1,0 +1,79 @@
+"""The addresses an agent talks to while it makes a card; only the station's own issuances are there."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from stations.api.exchange_serializers import (
+    BeginSerializer,
+    PrintAnswerSerializer,
+    PrintSerializer,
+    StepAnswerSerializer,
+    StepSerializer,
+)
+from stations.api.views import AgentView
+from stations.models import Issuance
+from stations.services.exchange import begin, face, issuances_of, note_print, take_step
+
+
+class IssuanceView(AgentView):
+    """The base: one of the calling station's issuances."""
+
+    most_bytes: ClassVar[int] = 2 << 20
+
+    def issuance(self, pk: int) -> Issuance:
+        """Return the issuance, 404 for one of another station."""
+        return get_object_or_404(issuances_of(self.station), pk=pk)
+
+
+class BeginView(IssuanceView):
+    """The agent has a card in its reader."""
+
+    @extend_schema(request=BeginSerializer, responses=StepAnswerSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        """Answer with the script that identifies the card."""
+        form = BeginSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values: dict[str, Any] = form.validated_data
+        return Response(begin(self.issuance(pk), reader=values["reader"], atr=values["atr"]))
+
+
+class StepView(IssuanceView):
+    """The agent brings back what the card answered."""
+
+    @extend_schema(request=StepSerializer, responses=StepAnswerSerializer)
+    def post(self, request: Request, pk: int, step: int) -> Response:
+        """Answer with the next script, or with what became of the card."""
+        form = StepSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        return Response(take_step(self.issuance(pk), step, form.report()))
+
+
+class FaceView(IssuanceView):
+    """What the printer prints."""
+
+    @extend_schema(responses={(200, "image/jpeg"): OpenApiTypes.BINARY})
+    def get(self, request: Request, pk: int) -> HttpResponse:
+        """Return the back of the card as JPEG, only while it is to be printed."""
+        answer = HttpResponse(face(self.issuance(pk)), content_type="image/jpeg")
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+
+class PrintView(IssuanceView):
+    """The printer's word on its job."""
+
+    @extend_schema(request=PrintSerializer, responses=PrintAnswerSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        """Note a change of the job's state."""
+        form = PrintSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        issuance = note_print(self.issuance(pk), form.report())
+        return Response(PrintAnswerSerializer({"status": issuance.status}).data)

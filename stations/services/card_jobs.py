@@ -1,0 +1,90 @@
+"""From an issuance to what is written to its card: opened from the sealed machine file, never kept (R-25)."""
+
+from __future__ import annotations
+
+import io
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from orders.models import CardholderRecord
+from orders.personal import read_photo
+from portal.core.errors import InputRefusedError
+from portal.core.keystore import KeyMissingError
+from portal.files import keystore, read_sealed
+from production.files import line_cipher
+from production.models import Card
+from production.personalization.chip import ChipContent
+from production.personalization.keys import card_factor, diversify, split_block
+from production.personalization.machinefile import MachineCard, MachineFileReader
+from production.personalization.profile import load_profile
+from production.personalization.scripts import CardJob
+from stations.models import Issuance
+
+TRANSPORT = "transport"
+PUBLIC_TRANSPORT_KEY = bytes(range(0x40, 0x50))
+"""What makers leave on test blanks (GlobalPlatform's public key): never accepted in production (R-25)."""
+
+
+class TransportKeyMissingError(InputRefusedError):
+    """A lot whose maker's transport key nobody imported."""
+
+    code = "transport_key_missing"
+
+
+def card_job(issuance: Issuance) -> CardJob:
+    """Open everything about the issuance's card."""
+    card = issuance.card
+    made, names = _machine_card(card)
+    return CardJob(
+        profile=load_profile(settings.CARD_PROFILE),
+        chip=ChipContent.from_bytes(made.chip),
+        keys=split_block(names, made.keys),
+        atr=bytes.fromhex(card.atr),
+        city_code=settings.CITY_CODE,
+        transport_key=lot_transport_key(card),
+        new_transport_key=own_transport_key(card),
+        photo=_photo(card.item.record),
+        payment=None,
+        pin=settings.CARD_INITIAL_PIN,
+        accept_test_keys=not settings.PRODUCTION,
+    )
+
+
+def face_of(issuance: Issuance) -> bytes:
+    """Return the rendered back of the issuance's card."""
+    return _machine_card(issuance.card)[0].face
+
+
+def _machine_card(card: Card) -> tuple[MachineCard, tuple[str, ...]]:
+    run = card.machine_file
+    with read_sealed(run.stored_name, run.batch.key_id) as sealed:
+        reader = MachineFileReader(io.BufferedReader(sealed), line_cipher(run.batch))
+        return next(iter(reader)), tuple(reader.header.key_names)
+
+
+def _photo(record: CardholderRecord | None) -> bytes:
+    return (read_photo(record) if record is not None else None) or b""
+
+
+def lot_transport_key(card: Card) -> bytes:
+    """Return the key that the maker left on a lot's blanks; imported by two people as `transport-<lot>`."""
+    try:
+        return keystore().master_key(f"{TRANSPORT}-{card.lot.number}")
+    except KeyMissingError:
+        if settings.PRODUCTION:
+            raise TransportKeyMissingError(_("该白卡批的传输密钥尚未导入"), where=card.lot.number) from None
+        return PUBLIC_TRANSPORT_KEY
+
+
+def own_transport_key(card: Card) -> bytes:
+    """Return the key that replaces it on this one card, derived from our own master (R-25)."""
+    store = keystore()
+    try:
+        master = store.master_key(TRANSPORT)
+    except KeyMissingError:
+        if settings.PRODUCTION:
+            raise
+        store.generate_test_masters([TRANSPORT])
+        master = store.master_key(TRANSPORT)
+    return diversify(master, card_factor(bytes.fromhex(card.atr)))
