@@ -118,6 +118,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("portal.usersession", "devices"),
             ("portal.signinattempt", "lock_clock"),
             ("orders.senderkey", "key"),
+            ("portal.keyimport", "lock"),
             ("portal.apitoken", "vpn_key"),
             ("portal.task", "pending_actions"),
             ("portal.auditentry", "policy"),

@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from billing.models import Adjustment, Statement
 from orders.models import AccountFile, CardholderRecord, Order, Package
 from orders.selectors.orders import FINISHED
-from portal.choices import Role, TaskStatus
+from portal.choices import KeyImportStatus, Role, TaskStatus
 from portal.core.clock import today
-from portal.models import AuditEntry, Task, User
+from portal.models import AuditEntry, KeyImport, Task, User
 from production.choices import BatchStatus, DeliveryStatus, Outcome, PlanStatus, RequestStatus
 from production.models import (
     Batch,
@@ -297,6 +297,16 @@ CARDS: tuple[Card, ...] = (
         lambda user: Task.objects.filter(status=TaskStatus.FAILED),
         {"status__exact": TaskStatus.FAILED},
         "danger",
+    ),
+    Card(
+        "portal.keyimport",
+        _("等待分量二的主密钥"),
+        _("须由另一名安全管理员录入"),
+        "lock",
+        (Role.SECURITY_ADMINISTRATOR,),
+        _of(KeyImport, status=KeyImportStatus.WAITING),
+        {"status__exact": KeyImportStatus.WAITING},
+        "warning",
     ),
     Card(
         "portal.user",

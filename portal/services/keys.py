@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.module_loading import import_string
-from django.views.decorators.debug import sensitive_variables
 
 from portal.audit import unit_of_work
 from portal.choices import KeyImportStatus
@@ -69,7 +68,6 @@ def next_version(name: str) -> int:
     return max((master.version for master in master_keys() if master.name == name), default=0) + 1
 
 
-@sensitive_variables("component")
 def start_key_import(
     name: str,
     version: int,
@@ -112,7 +110,6 @@ def start_key_import(
     return row
 
 
-@sensitive_variables("component", "first", "second")
 def finish_key_import(
     row: KeyImport, *, component: str, component_check_value: str, actor: User
 ) -> MasterKey:

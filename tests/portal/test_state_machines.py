@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.models import SettlementPeriod, Statement
 from orders.models import AccountFile, CardholderRecord, Contract, Order, Package
 from portal.core.errors import TransitionRefusedError
-from portal.models import AuditEntry, RoleRequest
+from portal.models import AuditEntry, KeyImport, RoleRequest
 from portal.workflow import check_move, move
 from production.models import Batch, Card, Delivery, MachineFile, StockRequest, UnknownDecision, WorkPlan
 from production.services import cards, planning, preparation, stock
@@ -89,6 +89,13 @@ def _role_request(world: World) -> RoleRequest:
     )
 
 
+def _key_import(world: World) -> KeyImport:
+    return KeyImport.objects.create(
+        name="SSSE-IRK", version=1, check_value="A1B2C3", first_by=world.clerk, second_by=world.keeper,
+        expires_at=timezone.now(),
+    )  # fmt: skip
+
+
 # One row of each machine, complete enough to stand in each of its states.
 ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     AccountFile: _account_file,
@@ -97,6 +104,7 @@ ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     Contract: lambda world: world.contract,
     Delivery: _delivery,
     Hold: _hold,
+    KeyImport: _key_import,
     MachineFile: _run,
     Order: lambda world: world.order(1),
     Package: lambda world: world.package,

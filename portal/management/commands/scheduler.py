@@ -84,6 +84,8 @@ ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
     (advance_all, IntervalTrigger(seconds=5)),
     (take_in_folder, IntervalTrigger(seconds=30)),
     (remove_pending, IntervalTrigger(seconds=60)),
+    (expire_key_imports, IntervalTrigger(minutes=10)),
+    (sweep_keys, CronTrigger(hour=3, minute=30)),
     (match_all, CronTrigger(hour=1, minute=30)),
     (destroy_due, CronTrigger(minute=30)),  # due at once: within the hour, at night as well
     (check_destruction, IntervalTrigger(minutes=10)),

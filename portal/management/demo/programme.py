@@ -128,6 +128,8 @@ def _purchaser_people(programme: Programme, purchaser: Organisation) -> None:
         Role.COUNTER_SUPERVISOR,
     ):
         _user(programme, role, purchaser, str(role.label))
+    # The second of two people where two security administrators are needed: keys, roles, second factors.
+    _user(programme, Role.SECURITY_ADMINISTRATOR, purchaser, f"{Role.SECURITY_ADMINISTRATOR.label}2", 2)
 
 
 def _supplier(programme: Programme, spec: SupplierSpec, blanks_needed: int) -> Contract:
