@@ -139,6 +139,8 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "production.decide_stock",
         "production.request_carddestruction",
         "production.decide_carddestruction",
+        "stations.view_blankrequest",
+        "stations.decide_blanks",
     },
     Role.BANK_CLERK: frozenset(
         f"orders.view_{model}"

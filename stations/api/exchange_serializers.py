@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from production.personalization.scripts import CardResponse
@@ -13,17 +15,27 @@ from stations.services.exchange import Fault, PrintReport, StepReport
 MOST_COMMANDS = 2000
 MOST_BYTES = 260  # 256 of a card's answer and a little
 CODE = r"^[a-z0-9_]+$"
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 
 
-class HexField(serializers.RegexField):
-    """Bytes as hexadecimal digits."""
+class HexField(serializers.Field[bytes, Any, str, Any]):
+    """Bytes as hexadecimal digits, at most so many."""
+
+    default_error_messages = {"hex": _("须为十六进制，不超过 {max_bytes} 字节")}
 
     def __init__(self, *, max_bytes: int, **options: Any) -> None:
-        super().__init__(r"^([0-9A-Fa-f]{2})*$", max_length=2 * max_bytes, allow_blank=True, **options)
+        super().__init__(**options)
+        self.max_bytes = max_bytes
 
-    def to_internal_value(self, data: Any) -> Any:
+    def to_internal_value(self, data: Any) -> bytes:
         """Return the bytes."""
-        return bytes.fromhex(super().to_internal_value(data))
+        if not isinstance(data, str) or len(data) > 2 * self.max_bytes or not _HEX.fullmatch(data):
+            self.fail("hex", max_bytes=self.max_bytes)
+        return bytes.fromhex(data)
+
+    def to_representation(self, value: bytes) -> str:
+        """Return the digits."""
+        return value.hex()
 
 
 class BeginSerializer(serializers.Serializer[Any]):

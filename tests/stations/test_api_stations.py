@@ -226,7 +226,7 @@ class TestSelfTest:
         client = client_of(desk.security)
         before = actions()
         assert code_of(client.post(f"{STATIONS}/{desk.station.pk}/self-test"), 403) == "permission_refused"
-        assert (actions(), SelfTest.objects.count()) == (before, 0)
+        assert (actions(), SelfTest.objects.count()) == ([*before, "access.refused"], 0)
 
     def test_a_station_that_cannot_answer_is_not_asked(self, desk: Desk) -> None:
         Station.objects.update(credential_digest=None)
