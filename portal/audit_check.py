@@ -5,40 +5,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, cast
 
 import psycopg
 from django.db import connection
 
-from portal.core.audit_anchors import Anchor, AnchorFault, check_anchors, held_against
+from portal.core.audit_anchors import Anchor, AnchorFault
+from portal.core.audit_file import Verdict, judge
 from portal.core.audit_findings import ChainFault, Reason
 from portal.core.audit_forms import COLUMNS, COPY_HEADER, COPY_TRAILER, GENESIS
 from portal.core.audit_walk import MOST_FAULTS, ChainReport, ChainWalk
 
+MAX_POSITION = 2**63 - 1
 _ROWS = (  # nothing in it comes from outside but a number
-    f"COPY (SELECT {', '.join(COLUMNS)} FROM portal_auditentry WHERE position >= {{}} "  # noqa: S608
-    "ORDER BY position) TO STDOUT (FORMAT BINARY)"
+    f"COPY (SELECT {', '.join(COLUMNS)} FROM portal_auditentry "  # noqa: S608
+    "WHERE position BETWEEN {} AND {} ORDER BY position) TO STDOUT (FORMAT BINARY)"
 )
 _ANCHORS = (
     "SELECT number, position, digest, entry_count, at, previous, public_key, signature "
     "FROM portal_auditanchor ORDER BY number"
 )
 _ANCHORED = "SELECT object_id FROM portal_auditentry WHERE action = 'audit.anchored'"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a check of chain and anchors found."""
-
-    report: ChainReport
-    faults: tuple[ChainFault, ...]
-    anchor_faults: tuple[AnchorFault, ...] = ()
-    anchors: int = 0
-
-    @property
-    def holds(self) -> bool:
-        return not self.faults and not self.anchor_faults
 
 
 @contextmanager
@@ -67,40 +55,40 @@ def check(
     most_faults: int = MOST_FAULTS,
     progress: Callable[[int], None] = lambda checked: None,
 ) -> Verdict:
-    """Walk the chain and hold it against its anchors and against `kept` ones that lay elsewhere."""
+    """Walk the chain and hold it against its anchors and against `kept` ones that lay elsewhere.
+
+    `trusted` are the public keys whose anchors count; None takes each anchor's own for it.
+    """
     stored = read_anchors(link)
-    anchor_faults = [
-        *check_anchors(stored, trusted=trusted),
-        *check_anchors(kept, trusted=trusted, is_whole=False),
-    ]
-    doubtful = {fault.number for fault in anchor_faults}
-    good = [anchor for anchor in (*stored, *kept) if anchor.number not in doubtful]
-    marked = {anchor.position for anchor in good}
-    report = walk(link, start=start, most_faults=most_faults, marked=marked, progress=progress)
-    anchor_faults += _vanished(link, stored)
-    faults = [*report.faults, *held_against(good, report, start=start)]
-    return Verdict(report, tuple(faults), tuple(dict.fromkeys(anchor_faults)), len(stored) + len(kept))
+    previous = _digest_before(link, start)
+    if previous is None:
+        return Verdict(ChainReport(0, start - 1, b""), (ChainFault(start - 1, Reason.MISSING),))
+    chain = ChainWalk(start, previous, most_faults, progress=progress)
+    with closing(rows(link, start)) as stream:
+        verdict = judge(stream, chain, own=stored, kept=kept, trusted=trusted)
+    vanished = [fault for fault in _vanished(link, stored) if fault not in verdict.anchor_faults]
+    return replace(verdict, anchor_faults=(*verdict.anchor_faults, *vanished))
 
 
-def walk(
-    link: psycopg.Connection[Any],
-    *,
-    start: int = 1,
-    most_faults: int = MOST_FAULTS,
-    marked: Collection[int] = (),
-    progress: Callable[[int], None] = lambda checked: None,
-) -> ChainReport:
-    """Walk the chain from `start` as the database has it now."""
+def walk(link: psycopg.Connection[Any], *, start: int = 1, most_faults: int = MOST_FAULTS) -> ChainReport:
+    """Walk the chain from `start` as the database has it now, without its anchors."""
     previous = _digest_before(link, start)
     if previous is None:
         return ChainReport(0, start - 1, b"", (ChainFault(start - 1, Reason.MISSING),))
-    with closing(rows(link, start)) as stream:
-        return ChainWalk(start, previous, most_faults, marked, progress).run(stream)
+    return walk_after(link, position=start - 1, digest=previous, most_faults=most_faults)
 
 
-def rows(link: psycopg.Connection[Any], start: int = 1) -> Generator[bytes]:
-    """Yield the rows from `start` on as COPY sends them, one a message (protocol 3.0, CopyData)."""
-    with link.cursor() as cursor, cursor.copy(_ROWS.format(int(start)).encode()) as copy:
+def walk_after(
+    link: psycopg.Connection[Any], *, position: int, digest: bytes, most_faults: int = MOST_FAULTS
+) -> ChainReport:
+    """Walk what follows a position whose digest is known from elsewhere."""
+    with closing(rows(link, position + 1)) as stream:
+        return ChainWalk(position + 1, digest, most_faults).run(stream)
+
+
+def rows(link: psycopg.Connection[Any], start: int = 1, last: int = MAX_POSITION) -> Generator[bytes]:
+    """Yield the rows from `start` to `last` as COPY sends them, one a message (protocol 3.0, CopyData)."""
+    with link.cursor() as cursor, cursor.copy(_ROWS.format(int(start), int(last)).encode()) as copy:
         for message in copy:
             row = bytes(message).removeprefix(COPY_HEADER)
             if row and row != COPY_TRAILER:

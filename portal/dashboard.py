@@ -122,6 +122,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("portal.apitoken", "vpn_key"),
             ("portal.task", "pending_actions"),
             ("portal.auditentry", "policy"),
+            ("portal.auditanchor", "anchor"),
         ),
     ),
 )

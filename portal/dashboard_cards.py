@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from billing.models import Adjustment, Statement
 from orders.models import AccountFile, CardholderRecord, Order, Package
 from orders.selectors.orders import FINISHED
-from portal.choices import KeyImportStatus, Role, TaskStatus
-from portal.core.clock import today
-from portal.models import AuditEntry, KeyImport, Task, User
+from portal.choices import KeyImportStatus, Role, RoleRequestStatus, TaskStatus
+from portal.core.clock import start_of_today, today
+from portal.models import AuditEntry, KeyImport, RoleRequest, Task, User
 from production.choices import BatchStatus, DeliveryStatus, Outcome, PlanStatus, RequestStatus
 from production.models import (
     Batch,
@@ -323,7 +323,7 @@ CARDS: tuple[Card, ...] = (
         _("抽查可疑操作"),
         "policy",
         (Role.AUDITOR,),
-        lambda user: AuditEntry.objects.filter(at__date=today()),
+        lambda user: AuditEntry.objects.filter(at__gte=start_of_today()),
     ),
     Card(
         "portal.auditentry",
@@ -331,7 +331,7 @@ CARDS: tuple[Card, ...] = (
         _("核对是否为越权或攻击"),
         "block",
         (Role.AUDITOR,),
-        lambda user: AuditEntry.objects.filter(at__date=today(), result="refused"),
+        lambda user: AuditEntry.objects.filter(at__gte=start_of_today(), result="refused"),
         {},
         "warning",
     ),

@@ -91,7 +91,7 @@ class ScopedAdmin(UnfoldAdmin[M]):
 
     checks_class = VerbChecks
     show_full_result_count = False
-    paginator = CappedPaginator
+    paginator: type[Paginator] = CappedPaginator
     list_per_page = 50
     list_filter_submit = True
     compressed_fields = True

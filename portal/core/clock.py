@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 CITY_ZONE = ZoneInfo("Asia/Shanghai")
@@ -28,6 +28,11 @@ def day_of(moment: datetime) -> date:
 def today() -> date:
     """Return the city's calendar day, which from 16:00 UTC on is not the day in UTC."""
     return day_of(now())
+
+
+def start_of_today() -> datetime:
+    """Return the moment the city's day began: rows compared with it need no day of their own."""
+    return datetime.combine(today(), time(), CITY_ZONE)
 
 
 def format_day(day: date) -> str:

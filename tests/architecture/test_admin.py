@@ -32,6 +32,7 @@ MOST_QUERIES = 15
 # What the programme makes only when its dice say so, and tokens, which it does not need.
 EMPTY_BY_CHANCE = {
     "portal.apitoken",
+    "portal.auditanchor",
     "portal.keyimport",
     "portal.rolerequest",
     "portal.signinattempt",

@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from portal.audit import record_alone
 from portal.choices import OrganisationKind, Role, TaskStatus
 from portal.core.crypto import sm3
 from portal.models import ApiToken, AuditEntry, Organisation, RoleRequest, Task, User
@@ -217,47 +216,3 @@ def test_a_token_is_shown_once_and_kept_as_digest(purchaser: Organisation, bank:
     assert shown not in str(list(AuditEntry.objects.values()))
     assert said(desk.post(page("portal.apitoken", "revoke", token.pk))) == "令牌已撤销"
     assert said(desk.post(page("portal.apitoken", "revoke", token.pk))) == "该令牌已撤销（input_refused）"
-
-
-class TestAudit:
-    @pytest.fixture
-    def auditor(self, purchaser: Organisation) -> Client:
-        return sign_in(make_person(Role.AUDITOR, purchaser))
-
-    def test_it_is_filtered_by_actor_action_object(self, auditor: Client, administrator: User) -> None:
-        record_alone("package.refused", actor=administrator, subject=administrator, code="x")
-        record_alone("login.refused", actor=None)
-        listing = page("portal.auditentry", "changelist")
-        for query in ({"actor_name": "root1"}, {"action": "package.refused"}, {"object_type": "portal.user"}):
-            shown = text(auditor.get(listing, query))
-            assert "package.refused</" in shown
-            assert "login.refused</" not in shown
-        assert auditor.get(listing, {"object_id": "x"}).status_code == 200
-
-    def test_the_chain_is_verified(self, auditor: Client, administrator: User) -> None:
-        record_alone("one", actor=administrator)
-        answer = auditor.post(page("portal.auditentry", "verify"))
-        assert "共核对 1 条记录，审计链完整" in text(answer)
-        assert last_action() == "audit.verified"
-
-    def test_a_break_is_named(self, auditor: Client, administrator: User, django_db_blocker: Any) -> None:
-        from django.db import connection
-
-        record_alone("one", actor=administrator)
-        record_alone("two", actor=administrator)
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE portal_auditentry DISABLE TRIGGER USER")
-            cursor.execute("UPDATE portal_auditentry SET action = 'forged' WHERE position = 2")
-            cursor.execute("ALTER TABLE portal_auditentry ENABLE TRIGGER USER")
-        answer = auditor.post(page("portal.auditentry", "verify"))
-        assert "第 2 条：内容被修改；其前 1 条完整" in text(answer)
-
-    def test_the_export_is_an_attachment_without_formulas(self, auditor: Client, administrator: User) -> None:
-        record_alone("=cmd()", actor=administrator)
-        answer = auditor.get(page("portal.auditentry", "export"))
-        assert answer.status_code == 200, said(answer)
-        assert answer["Content-Disposition"].startswith('attachment; filename="audit-')
-        rows = b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()  # type: ignore[attr-defined]
-        assert rows[0].startswith("序号,时间,用户")
-        assert ",'=cmd()," in rows[1]
-        assert last_action() == "audit.exported"
