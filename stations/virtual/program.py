@@ -37,6 +37,7 @@ WRONG_CARDS: dict[str, Callable[[bytes], SmartCard]] = {
     "locked-pin": locked_pin_card,
 }
 KEY_DIGITS = 32
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class OptionError(ValueError):
@@ -101,8 +102,7 @@ def run(options: argparse.Namespace, *, orders: TextIO, replies: TextIO) -> int:
         VpcdSlot(card, port=options.port + number, host=options.host) for number, card in enumerate(cards)
     ]
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING}
     for slot in slots:
         slot.start()
         replies.write(f"slot {slot.address[1]} {slot.card.atr.hex().upper()}\n")
@@ -112,6 +112,8 @@ def run(options: argparse.Namespace, *, orders: TextIO, replies: TextIO) -> int:
     stopping.wait()
     for slot in slots:
         slot.stop()
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return 0
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from stations.transport.base import Response
-from stations.virtual.card import PUBLIC_TEST_KEY, SmartCard, VirtualCard
+from stations.virtual.card import PUBLIC_TEST_KEY, VirtualCard
 from stations.virtual.cipher import Algorithm, authenticate, mac, seal
 from stations.virtual.layout import LAYOUTS
 
@@ -25,7 +25,7 @@ def key_of(name: str) -> bytes:
 class Terminal:
     """Speaks T=0 to a card and follows its freshness value."""
 
-    card: SmartCard
+    card: VirtualCard
     algorithm: Algorithm = Algorithm.SM4
     start: bytes = b""
     sent: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Terminal:
     def secured(self, head: str, body: bytes, key: bytes, *, spoil: bool = False) -> str:
         """Send a secured command (CLA INS P1 P2 in head) and return its status word."""
         header = bytes.fromhex(head) + bytes((len(body) + 4,))
-        made = mac(self.algorithm, key, self.start, header + body)
+        made = mac(self.algorithm, key, self.start or bytes(self.algorithm.block), header + body)
         value = bytes((made.value[0] ^ 1, *made.value[1:])) if spoil else made.value
         sw = self.sw(header + body + value)
         self.start = made.chain if sw == "9000" else b""
@@ -96,7 +96,6 @@ class Terminal:
 
     def initialise(self, *, close: bool = True, pin: bool = True) -> None:
         """Load every key, set the PIN, replace the transport key: from one challenge."""
-        assert isinstance(self.card, VirtualCard)
         layout = LAYOUTS[self.card.memory.profile]
         self.challenge()
         for application in layout.applications:
