@@ -6,9 +6,10 @@ import hashlib
 from dataclasses import dataclass, field
 
 from stations.transport.base import Response
-from stations.virtual.card import PUBLIC_TEST_KEY, VirtualCard
+from stations.virtual.card import PUBLIC_TEST_KEY, VirtualCard, blank_card
 from stations.virtual.cipher import Algorithm, authenticate, mac, seal
 from stations.virtual.layout import LAYOUTS
+from stations.virtual.samples import SERIAL
 
 SSSE = "7378312E73682EC9E7BBE1B1A3D5CF"
 AIDS = {"SSSE": SSSE, **{f"DF0{n}": f"D156000005{n - 1:02X}" for n in range(1, 5)}}
@@ -111,3 +112,12 @@ class Terminal:
         if close:
             self.select("MF")
             assert self.write_key(0, NEW_TRANSPORT_KEY, usage=0x08) == "9000"
+
+
+def personalised(profile: str = "sssc-3.0-sm4") -> Terminal:
+    """Return a terminal at an initialised and closed card with the PIN 123456, reset, in SSSE."""
+    terminal = Terminal(blank_card(SERIAL, profile=profile), LAYOUTS[profile].algorithm)
+    terminal.initialise()
+    terminal.card.power_on()
+    terminal.select("SSSE")
+    return terminal

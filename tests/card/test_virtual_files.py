@@ -12,18 +12,10 @@ from stations.virtual.card import VirtualCard, blank_card
 from stations.virtual.faults import parse_fault
 from stations.virtual.layout import LAYOUTS, ApplicationLayout, FileLayout, Structure
 from stations.virtual.samples import SERIAL
-from tests.card.terminal import NEW_TRANSPORT_KEY, Terminal, key_of
+from tests.card.terminal import NEW_TRANSPORT_KEY, Terminal, key_of, personalised
 
 SM4, DES = "sssc-3.0-sm4", "sssc-2.0-3des"
 PIN = "0020000003123456"
-
-
-def ready(profile: str = SM4) -> Terminal:
-    """Return a terminal at an initialised and closed card with the PIN 123456."""
-    terminal = Terminal(blank_card(SERIAL, profile=profile), LAYOUTS[profile].algorithm)
-    terminal.initialise()
-    terminal.card.power_on()
-    return terminal
 
 
 def prove(terminal: Terminal, application: str, name: str) -> str:
@@ -76,7 +68,7 @@ class TestAccess:
         """card.md §3: each file, with every subset of what its rule names."""
         names = sorted(frozenset().union(*file.read))
         for given_ in product((False, True), repeat=len(names)):
-            terminal = ready(profile)
+            terminal = personalised(profile)
             terminal.select(application.name)
             held = {name for name, use in zip(names, given_, strict=True) if use}
             for name in sorted(held):
@@ -89,7 +81,7 @@ class TestAccess:
         self, profile: str, application: ApplicationLayout, file: FileLayout
     ) -> None:
         """card.md §3 and A-11: refused unproven, with PIN only, after another key; then done both ways."""
-        terminal = ready(profile)
+        terminal = personalised(profile)
         terminal.select(application.name)
         before = list(terminal.card.memory.files[f"{application.name}/{file.fid:04X}"])
         assert write(terminal, application.name, file, secured=False) == "6982"
@@ -130,7 +122,7 @@ class TestRules:
 
     def test_proofs_end_with_the_application_but_the_pin_lasts(self) -> None:
         """A-1."""
-        terminal = ready()
+        terminal = personalised()
         terminal.select("DF03")
         terminal.sw(PIN)
         prove(terminal, "DF03", "RK1")
@@ -146,7 +138,7 @@ class TestRules:
         assert read(terminal, file) == "6982"
 
     def test_certificates_are_written_under_the_transport_key(self) -> None:
-        terminal = ready()
+        terminal = personalised()
         adf = "53532E434552542E41444631"
         terminal.select(adf)
         terminal.sw("00A40200020018")
@@ -163,7 +155,7 @@ class TestRules:
 @pytest.fixture
 def open_card() -> Terminal:
     """Return a terminal at a 2.0 card, in SSSE, with UKssse proven."""
-    terminal = ready(DES)
+    terminal = personalised(DES)
     terminal.select("SSSE")
     prove(terminal, "SSSE", "UKssse")
     return terminal
@@ -228,7 +220,7 @@ class TestRecords:
 
     def test_nested_tags_are_one_record(self) -> None:
         """DF01 EF15: 40 { 57 58 59 } has 52 bytes."""
-        terminal = ready()
+        terminal = personalised()
         terminal.select("DF01")
         terminal.sw("00A4020002EF15")
         assert terminal.raw("00B2400000").sw == 0x6C36
@@ -239,7 +231,7 @@ class TestBodies:
     @given(st.integers(0, 4095), st.binary(min_size=1, max_size=255))
     def test_what_is_written_is_read(self, offset: int, content: bytes) -> None:
         """R-24: up to 255 bytes a command, large files block-wise."""
-        terminal = ready(DES)
+        terminal = personalised(DES)
         terminal.select("SSSE")
         prove(terminal, "SSSE", "UKssse")
         terminal.sw("00A4020002EF08")
@@ -280,7 +272,7 @@ class TestBodies:
 class TestCyclic:
     def test_ten_records_the_newest_first_and_none_by_tag(self) -> None:
         """DF02 EF16, cyclic 18 bytes (A-12)."""
-        terminal = ready()
+        terminal = personalised()
         terminal.select("DF02")
         prove(terminal, "DF02", "UK2")
         terminal.sw("00A4020002EF16")

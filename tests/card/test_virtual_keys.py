@@ -10,7 +10,7 @@ from stations.virtual.card import PUBLIC_TEST_KEY, VirtualCard, blank_card, blan
 from stations.virtual.cipher import Algorithm, authenticate, seal
 from stations.virtual.layout import LAYOUTS
 from stations.virtual.samples import SERIAL, issued_card, sample_masters
-from tests.card.terminal import DATA, NEW_TRANSPORT_KEY, Terminal, key_of
+from tests.card.terminal import DATA, NEW_TRANSPORT_KEY, Terminal, key_of, personalised
 
 SM4, DES = "sssc-3.0-sm4", "sssc-2.0-3des"
 PROFILES = [SM4, DES]
@@ -20,14 +20,6 @@ def at_blank(profile: str = SM4) -> Terminal:
     terminal = Terminal(blank_card(SERIAL, profile=profile), LAYOUTS[profile].algorithm)
     terminal.select("SSSE")
     terminal.challenge()
-    return terminal
-
-
-def at_ready(profile: str = SM4) -> Terminal:
-    terminal = Terminal(blank_card(SERIAL, profile=profile), LAYOUTS[profile].algorithm)
-    terminal.initialise()
-    terminal.card.power_on()
-    terminal.select("SSSE")
     return terminal
 
 
@@ -42,7 +34,7 @@ class TestChallenge:
         terminal = Terminal(blank_card(SERIAL))
         terminal.select("SSSE")
         assert terminal.write_key(4, key_of("x")) == "6984"
-        ready = at_ready()
+        ready = personalised()
         assert ready.authenticate(4, key_of("SSSE/UKssse")) == "6984"
 
     @pytest.mark.parametrize("profile", PROFILES)
@@ -59,7 +51,7 @@ class TestChallenge:
         assert terminal.sent.count("0084000008") == 1
 
     def test_a_failure_ends_the_chain(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.challenge()
         start = terminal.start
         assert terminal.authenticate(4, key_of("wrong")) == "63CE"
@@ -67,7 +59,7 @@ class TestChallenge:
         assert terminal.authenticate(4, key_of("SSSE/UKssse")) == "6984"
 
     def test_nothing_can_be_replayed(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.sw("00A4020002EF06")
         terminal.challenge()
         assert terminal.secured("84DC0A00", b"\x0a\x012", key_of("SSSE/UKssse")) == "9000"
@@ -77,7 +69,7 @@ class TestChallenge:
         assert terminal.sw(again) == "6988"
 
     def test_a_reset_forgets_the_challenge(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.challenge()
         terminal.card.power_on()
         terminal.select("SSSE")
@@ -102,7 +94,7 @@ class TestAuthentication:
     @pytest.mark.parametrize("profile", PROFILES)
     def test_the_card_proves_its_irk(self, profile: str) -> None:
         """card.md §3: `00 88 00 keyid 10 factor data`."""
-        terminal = at_ready(profile)
+        terminal = personalised(profile)
         factor = b"\x21" * 8
         made = authenticate(terminal.algorithm, key_of("SSSE/IRK"), factor, DATA)
         assert terminal.raw(b"\x00\x88\x00\x00\x10" + factor + DATA).sw == 0x6108
@@ -127,13 +119,13 @@ class TestAuthentication:
         ],
     )
     def test_what_is_refused(self, command: str, sw: str) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.challenge()
         assert terminal.sw(command) == sw
 
     def test_tries_run_down_to_the_lock_and_a_success_gives_them_back(self) -> None:
         """63Cx, then 6983 also for the right key."""
-        terminal = at_ready()
+        terminal = personalised()
         wrong = []
         for _ in range(3):
             terminal.challenge()
@@ -148,7 +140,7 @@ class TestAuthentication:
         assert (wrong[:3], right, wrong[-1], locked) == (["63CE", "63CD", "63CC"], "9000", "63C0", "6983")
 
     def test_a_failure_takes_the_proof_away(self) -> None:
-        terminal = at_ready(DES)
+        terminal = personalised(DES)
         terminal.challenge()
         terminal.authenticate(4, key_of("SSSE/UKssse"))
         terminal.challenge()
@@ -156,7 +148,7 @@ class TestAuthentication:
         assert terminal.sw("00DC0A30030A0131") == "6982"
 
     def test_a_key_proves_itself_in_its_own_application_only(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.select("DF02")
         terminal.challenge()
         assert terminal.authenticate(0x83, key_of("DF01/UK1")) == "63CE"
@@ -171,7 +163,7 @@ class TestAuthentication:
 
 class TestMac:
     def test_a_wrong_mac_takes_a_try_and_changes_nothing(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         before = dict(terminal.card.memory.files)
         found = []
         for _ in range(16):
@@ -183,7 +175,7 @@ class TestMac:
 
     def test_a_changed_header_or_byte_is_noticed(self) -> None:
         """A-5: the MAC covers CLA, INS, P1, P2, Lc and data."""
-        terminal = at_ready()
+        terminal = personalised()
         terminal.sw("00A4020002EF06")
         terminal.challenge()
         terminal.secured("84DC0A00", b"\x0a\x012", key_of("SSSE/UKssse"), spoil=True)
@@ -202,7 +194,7 @@ class TestMac:
         file = replace(df02.files[0], write="UK1")
         changed = replace(df02, files=(file, *df02.files[1:]))
         rest = tuple(changed if one.name == "DF02" else one for one in layout.applications)
-        memory = at_ready().card.memory
+        memory = personalised().card.memory
         terminal = Terminal(VirtualCard(memory, layout=replace(layout, applications=rest)))
         terminal.select("DF02")
         terminal.sw("00A4020002EF05")
@@ -217,7 +209,7 @@ class TestMac:
         assert terminal.sw("84DC0A000100") == "6700"
 
     def test_both_classes_with_a_mac_are_taken(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.sw("00A4020002EF06")
         terminal.challenge()
         assert terminal.secured("04DC0A00", b"\x0a\x011", key_of("SSSE/UKssse")) == "9000"
@@ -314,7 +306,7 @@ class TestLifeCycle:
 
     def test_a_personalised_card_takes_no_keys(self) -> None:
         """R-25: nobody loads keys into a card that is out."""
-        terminal = at_ready()
+        terminal = personalised()
         before = terminal.card.memory.to_bytes()
         for transport in (PUBLIC_TEST_KEY, NEW_TRANSPORT_KEY):
             terminal.challenge()
@@ -322,14 +314,14 @@ class TestLifeCycle:
         assert terminal.card.memory.to_bytes() == before
 
     def test_the_default_transport_key_replaces_nothing_any_more(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.select("MF")
         terminal.challenge()
         assert terminal.write_key(0, key_of("mine"), usage=0x08) == "6988"
 
     @pytest.mark.parametrize("name", ["DF03", "DF04"])
     def test_an_application_is_blocked_and_unblocked_under_its_lock_key(self, name: str) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.select(name)
         terminal.challenge()
         assert terminal.secured("841E0000", b"", key_of(f"{name}/LK")) == "9000"
@@ -345,7 +337,7 @@ class TestLifeCycle:
         assert terminal.sw("00B2010400") in {"9000", "6982"}
 
     def test_a_blocked_environment_blocks_all_its_applications(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.challenge()
         assert terminal.secured("841E0000", b"", key_of("SSSE/BK")) == "9000"
         assert state(terminal) == "04"
@@ -359,7 +351,7 @@ class TestLifeCycle:
         assert state(terminal) == "05"
 
     def test_a_blocked_card_is_blocked_for_ever(self) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.challenge()
         assert terminal.secured("84160000", b"", key_of("SSSE/BK")) == "9000"
         assert state(terminal) == "0C"
@@ -378,102 +370,11 @@ class TestLifeCycle:
         ],
     )
     def test_what_blocks_nothing(self, name: str, head: str, body: bytes, sw: str) -> None:
-        terminal = at_ready()
+        terminal = personalised()
         terminal.select(name)
         terminal.challenge()
         assert terminal.secured(head, body, key_of("SSSE/BK")) == sw
         assert state(terminal) == "05"
-
-
-class TestPin:
-    RIGHT, WRONG = "0020000003123456", "0020000003654321"
-
-    def test_a_blank_has_none_and_gets_its_first_under_puk(self) -> None:
-        terminal = Terminal(blank_card(SERIAL))
-        terminal.initialise(pin=False, close=False)
-        terminal.select("SSSE")
-        assert terminal.sw(self.RIGHT) == "6A88"
-        assert terminal.set_pin() == "9000"
-        assert terminal.sw(self.RIGHT) == "9000"
-
-    def test_tries_run_down_and_puk_gives_them_back(self) -> None:
-        terminal = at_ready()
-        found = [terminal.sw(self.WRONG) for _ in range(6)]
-        assert found == ["63C5", "63C4", "63C3", "63C2", "63C1", "63C0"]
-        assert [terminal.sw(self.RIGHT), terminal.sw("00200000")] == ["6983", "6983"]
-        terminal.challenge()
-        assert terminal.secured("84240000", b"", key_of("SSSE/PUK")) == "9000"
-        assert terminal.sw("00200000") == "63C6"
-        assert [terminal.sw(self.RIGHT), terminal.sw("0020000000")] == ["9000", "9000"]
-
-    def test_reset_sets_another(self) -> None:
-        terminal = at_ready()
-        terminal.challenge()
-        assert terminal.set_pin("98765F") == "9000"
-        assert [terminal.sw(self.RIGHT), terminal.sw("002000000398765F")] == ["63C5", "9000"]
-
-    @pytest.mark.parametrize("value", ["12", "1F2345", "12345678901234", "ABCDEF", "FFFFFF"])
-    def test_what_is_no_pin_is_not_set(self, value: str) -> None:
-        terminal = at_ready()
-        terminal.challenge()
-        assert terminal.set_pin(value) == "6A80"
-        assert terminal.sw(self.RIGHT) == "9000"
-
-    def test_a_wrong_puk_resets_nothing(self) -> None:
-        terminal = at_ready()
-        terminal.challenge()
-        sealed = seal(Algorithm.SM4, key_of("wrong"), bytes.fromhex("111111"))
-        assert terminal.secured("84240001", sealed, key_of("wrong")) == "6988"
-        assert terminal.sw(self.RIGHT) == "9000"
-
-    @pytest.mark.parametrize(
-        ("command", "sw"),
-        [
-            ("805E010007123456FF112233", "9000"),
-            ("805E010007654321FF112233", "63C5"),
-            ("805E010007123456FFFFFFFF", "6A80"),
-            ("805E010003123456", "6A80"),
-            ("805E000007123456FF112233", "6A86"),
-            ("005E010007123456FF112233", "6E00"),
-            ("0020000103123456", "6A86"),
-            ("8424000204" + "00" * 4, "6A86"),
-        ],
-    )
-    def test_change(self, command: str, sw: str) -> None:
-        terminal = at_ready()
-        assert terminal.sw(command) == sw
-        assert terminal.sw("0020000003112233") == (
-            "9000" if sw == "9000" else "63C4" if "63" in sw else "63C5"
-        )
-
-    def test_the_pin_lasts_over_applications_until_reset(self) -> None:
-        terminal = at_ready()
-        assert terminal.sw(self.RIGHT) == "9000"
-        terminal.select("DF04")
-        assert terminal.sw("00200000") == "9000"
-        terminal.card.power_on()
-        terminal.select("SSSE")
-        assert terminal.sw("00200000") == "63C6"
-
-    def test_a_wrong_pin_takes_the_proof_away(self) -> None:
-        terminal = at_ready()
-        terminal.sw(self.RIGHT)
-        terminal.sw(self.WRONG)
-        assert terminal.sw("00200000") == "63C5"
-
-    @pytest.mark.parametrize(
-        ("name", "sw"), [("MF", "6A88"), ("504B492EC9E7BBE1B1A3D5CF", "6A88"), ("DF01", "9000")]
-    )
-    def test_where_a_pin_is_known(self, name: str, sw: str) -> None:
-        terminal = at_ready()
-        terminal.select(name)
-        assert terminal.sw(self.RIGHT) == sw
-
-    def test_puk_is_in_the_environment_only(self) -> None:
-        terminal = at_ready()
-        terminal.select("DF01")
-        terminal.challenge()
-        assert terminal.secured("84240000", b"", key_of("SSSE/PUK")) == "6A88"
 
 
 def test_secrets_do_not_show(capsys: pytest.CaptureFixture[str]) -> None:
