@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shutil import rmtree
 from urllib.parse import quote
 
 from portal.core.key_token import TokenWrapper, create_token_key
@@ -52,6 +54,7 @@ def soft_hsm() -> SoftHsm:
     # The session's folder, where there is one, goes with the session.
     folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=os.environ.get("PORTAL_TEST_VAR")))
     (folder / "tokens").mkdir(mode=0o700)
+    atexit.register(rmtree, folder, ignore_errors=True)
     configuration = folder / "softhsm2.conf"
     configuration.write_text(
         f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"
