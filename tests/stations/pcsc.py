@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -88,9 +88,9 @@ class Pcscd:
 class Desk:
     """Virtual cards in a process of their own, obeying lines."""
 
-    def __init__(self, port: int, *options: str) -> None:
+    def __init__(self, port: int, *options: str, program: Sequence[str] = ("-m", "stations.virtual")) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stations.virtual", "--port", str(port), *options],
+            [sys.executable, *program, "--port", str(port), *options],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         count = 2 if "--psam" in options else 1
@@ -169,8 +169,8 @@ def plug(pcscd: Pcscd) -> Iterator[Callable[..., Desk]]:
     watcher = PcscTransport(CARD_READER)
     eventually(lambda: not any(watcher.readers().values()))
 
-    def start(*options: str) -> Desk:
-        desk = Desk(pcscd.port, *options)
+    def start(*options: str, **program: Sequence[str]) -> Desk:
+        desk = Desk(pcscd.port, *options, **program)
         desks.append(desk)
         filled = {CARD_READER, PSAM_READER} if "--psam" in options else {CARD_READER}
         _settle(desk, lambda: {name for name, there in watcher.readers().items() if there} == filled)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,10 @@ from stations.transport.base import (
 )
 from stations.transport.commands import read_tag, select_environment, select_file
 from stations.transport.pcsc import ERRORS, PcscTransport
+from stations.virtual.card import PUBLIC_TEST_KEY
+from stations.virtual.cipher import Algorithm, mac, seal
 from stations.virtual.hierarchy import factors
+from stations.virtual.memory import Memory
 from stations.virtual.samples import AREA
 from tests.stations.pcsc import CARD_READER, PSAM_READER, ROOT, Desk, Pcscd, eventually, pcscd, plug
 
@@ -214,6 +218,38 @@ class TestFaults:
             reader.exchange(CHALLENGE)
         desk = plug()
         assert reader.connect().hex().upper() == desk.atrs[0]
+
+
+class TestCommand:
+    def test_the_management_command_keeps_a_card_over_its_end(
+        self, pcscd: Pcscd, plug: Plug, reader: PcscTransport, tmp_path: Path
+    ) -> None:
+        """`manage.py virtual_card --image`: what was written is there when the card comes back."""
+        image = tmp_path / "card.image"
+        wanted = ""
+        for round_ in range(2):
+            desk = plug("--image", str(image), program=("manage.py", "virtual_card"))
+            atr = reader.connect().hex().upper()
+            assert atr == (wanted or atr) == desk.atrs[0]
+            wanted = atr
+            reader.transmit(bytes.fromhex("00A404000F") + SSSE)
+            challenge = reader.transmit(CHALLENGE).data
+            sealed = seal(Algorithm.SM4, PUBLIC_TEST_KEY, bytes.fromhex("0803010F") + bytes(16))
+            head = bytes.fromhex("84D4010424")
+            made = mac(Algorithm.SM4, PUBLIC_TEST_KEY, challenge + bytes(8), head + sealed)
+            before = "SSSE/04" in Memory.from_bytes(image.read_bytes()).keys
+            assert before is bool(round_)
+            assert reader.transmit(head + sealed + made.value).sw == 0x9000
+            reader.close()
+            assert desk.end() == 0
+            eventually(lambda: not reader.card_present())
+
+    def test_bad_options_end_the_command(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "virtual_card", "--fault", "eat@1"],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, "eat@1" in done.stderr) == (1, True)
 
 
 class TestService:
