@@ -309,6 +309,16 @@ CARDS: tuple[Card, ...] = (
         "warning",
     ),
     Card(
+        "portal.rolerequest",
+        _("待批准的角色"),
+        _("核对后批准或驳回"),
+        "how_to_reg",
+        (Role.SECURITY_ADMINISTRATOR,),
+        lambda user: RoleRequest.objects.filter(status=RoleRequestStatus.PENDING),
+        {"status__exact": RoleRequestStatus.PENDING},
+        "warning",
+    ),
+    Card(
         "portal.user",
         _("停用的用户"),
         _("定期清理"),

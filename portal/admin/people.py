@@ -106,7 +106,7 @@ class UserAdmin(ScopedAdmin[User]):
 
     list_display = (
         "username",
-        "get_full_name",
+        "full_name",
         "organisation",
         "role_labels",
         "activity",
@@ -122,7 +122,7 @@ class UserAdmin(ScopedAdmin[User]):
     search_help_text = gettext_lazy("按用户名或姓名查找")
     fields = (
         "username",
-        "get_full_name",
+        "full_name",
         "organisation",
         "role_labels",
         "activity",
@@ -136,6 +136,11 @@ class UserAdmin(ScopedAdmin[User]):
     ordering = ("username",)
     actions_list = ("add_person", "role_table")
     actions_detail = ("change_person", "set_password", "unlock", "end_all", "reset_factor")
+
+    @display(description=gettext_lazy("姓名"))
+    def full_name(self, row: User) -> str:
+        """Show the name in Chinese order."""
+        return row.get_full_name() or "-"
 
     @display(description=gettext_lazy("角色"))
     def role_labels(self, row: User) -> Any:
@@ -244,7 +249,7 @@ class UserAdmin(ScopedAdmin[User]):
         """Show what each role may do, who has it, and whether it needs a second factor."""
         lines = [
             (
-                Role(role).label,
+                format_html('<span class="pk-nowrap">{}</span>', Role(role).label),
                 User.objects.filter(roles__contains=[role], is_active=True).count(),
                 _("须") if role in PRIVILEGED_ROLES else "-",
                 listed(sorted(allowed)),

@@ -127,6 +127,7 @@ def sign_in_page(request: HttpRequest) -> HttpResponse:
     """Ask for name and password."""
     pending = pending_of(request)
     if pending is not None:
+        request.session[NEXT] = _wanted(request) or request.session.get(NEXT)
         return redirect(PAGES[pending.step])
     if isinstance(request.user, User) and request.method == "GET":
         return redirect("admin:index")
@@ -296,4 +297,4 @@ def _wanted(request: HttpRequest) -> str:
 def _picture(address: str) -> SafeString:
     """Draw a QR picture as SVG within the page: the secret is in no address and in no file."""
     drawn = segno.make(address, error="m", micro=False)
-    return mark_safe(drawn.svg_inline(scale=5, border=3, light="#ffffff", omitsize=False))  # noqa: S308
+    return mark_safe(drawn.svg_inline(scale=5, border=3, light="#ffffff", omitsize=True))  # noqa: S308
