@@ -3,7 +3,12 @@
 from production.admin.batches import BatchAdmin
 from production.admin.cards import CardAdmin, MachineFileAdmin, UnknownDecisionAdmin
 from production.admin.delivery import CartonAdmin, DeliveryAdmin, ReceiptAdmin
-from production.admin.papers import DestructionCertificateAdmin, ReturnFileAdmin
+from production.admin.destruction import (
+    DestructionAlarmAdmin,
+    DestructionCertificateAdmin,
+    DestructionRequestAdmin,
+)
+from production.admin.papers import ReturnFileAdmin
 from production.admin.plans import RosterMemberAdmin, WorkPlanAdmin
 from production.admin.stock import StockLocationAdmin, StockLotAdmin, StockMovementAdmin, StockRequestAdmin
 from production.admin.waste import CardDestructionAdmin
@@ -14,7 +19,9 @@ __all__ = [
     "CardDestructionAdmin",
     "CartonAdmin",
     "DeliveryAdmin",
+    "DestructionAlarmAdmin",
     "DestructionCertificateAdmin",
+    "DestructionRequestAdmin",
     "MachineFileAdmin",
     "ReceiptAdmin",
     "ReturnFileAdmin",

@@ -112,11 +112,12 @@ class ReturnFileSerializer(serializers.ModelSerializer[ReturnFile]):
 class CertificateSerializer(serializers.ModelSerializer[DestructionCertificate]):
     """A destruction certificate: canonical content and SM2 signature over it (R-22)."""
 
-    batch = serializers.CharField(source="batch.number", read_only=True)
+    batch = serializers.CharField(source="batch.number", read_only=True, default=None)
+    request = serializers.IntegerField(source="request_id", read_only=True, allow_null=True)
     content = serializers.DictField(read_only=True)
     signature = Hex(help_text=_("对规范化内容（键排序、无空白的 UTF-8 JSON）的 SM2 签名，DER，十六进制"))
 
     class Meta:
         model = DestructionCertificate
-        fields = ["id", "number", "batch", "content", "signature", "issued_at"]
+        fields = ["id", "number", "batch", "request", "content", "signature", "issued_at"]
         read_only_fields = fields

@@ -17,7 +17,16 @@ from orders.models import AccountFile, CardholderRecord, Contract, Order, Packag
 from portal.core.errors import TransitionRefusedError
 from portal.models import AuditEntry, KeyImport, RoleRequest
 from portal.workflow import check_move, move
-from production.models import Batch, Card, Delivery, MachineFile, StockRequest, UnknownDecision, WorkPlan
+from production.models import (
+    Batch,
+    Card,
+    Delivery,
+    DestructionRequest,
+    MachineFile,
+    StockRequest,
+    UnknownDecision,
+    WorkPlan,
+)
 from production.services import cards, planning, preparation, stock
 from quality.models import Hold
 from tests.production.world import World, build_world
@@ -66,6 +75,10 @@ def _decision(world: World) -> UnknownDecision:
     return cards.request_unknown_decision(card, outcome="good", evidence="读卡", actor=world.operator)
 
 
+def _destruction(world: World) -> DestructionRequest:
+    return DestructionRequest.objects.create(package=world.package, reason="停办", requested_by=world.clerk)
+
+
 def _delivery(world: World) -> Delivery:
     return Delivery.objects.create(
         number="D-1", batch=_batch(world), delivery_point=world.points[0], card_count=1
@@ -103,6 +116,7 @@ ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     CardholderRecord: _record,
     Contract: lambda world: world.contract,
     Delivery: _delivery,
+    DestructionRequest: _destruction,
     Hold: _hold,
     KeyImport: _key_import,
     MachineFile: _run,
