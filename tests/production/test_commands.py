@@ -55,10 +55,10 @@ def test_destroy_due_writes_the_return_file_first_and_destroys_in_the_next_round
     """R-22: signed, returned to the card system, then destroyed."""
     stages.province()
     batch = stages.signed(3)
-    assert said("destroy_due", list=True) == f"{batch.number}  待回盘\n"
+    assert said("destroy_due", list=True) == f"{batch.number}  待回盘  待办\n"
     assert said("destroy_due") == f"{batch.number}  正在生成回盘文件\n"
     run_queued()
-    assert said("destroy_due", list=True) == f"{batch.number}  待销毁\n"
+    assert said("destroy_due", list=True) == f"{batch.number}  待销毁  待办\n"
     assert said("destroy_due") == f"{batch.number}  个人数据已销毁\n"
     batch.refresh_from_db()
     assert batch.status == BatchStatus.DESTROYED
