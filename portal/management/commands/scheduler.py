@@ -54,6 +54,11 @@ def take_in_folder() -> None:
     call_command("intake", watched=True)
 
 
+def clear_sessions() -> None:
+    """Remove sessions that have run out."""
+    call_command("clearsessions")
+
+
 def match_all() -> None:
     """Match every bank's waiting records."""
     call_command("match")
@@ -86,6 +91,7 @@ ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
     (remove_pending, IntervalTrigger(seconds=60)),
     (expire_key_imports, IntervalTrigger(minutes=10)),
     (sweep_keys, CronTrigger(hour=3, minute=30)),
+    (clear_sessions, CronTrigger(hour=3, minute=40)),
     (match_all, CronTrigger(hour=1, minute=30)),
     (destroy_due, CronTrigger(minute=30)),  # due at once: within the hour, at night as well
     (check_destruction, IntervalTrigger(minutes=10)),
