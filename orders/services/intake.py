@@ -48,7 +48,7 @@ def open_package(package: Package, *, actor: User | None) -> Package:
 
 def _cut(package: Package) -> Cut:
     payload = payload_reader(package)
-    payload.check_end()
+    payload.check()  # every chunk, before a byte is parsed: the sender may have signed a broken one
     members = register_photos(package, payload)
     manifest = read_manifest(package, payload, members)
     cut = cut_rows(package, payload, members, manifest)
