@@ -70,10 +70,9 @@ class VpcdSlot:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._inserted.wait()
-            try:
+            with contextlib.suppress(OSError):  # pcscd is not there, or went away
                 self._serve()
-            except OSError:  # pcscd is not there, or went away
-                self._stopping.wait(RETRY_SECONDS)
+            self._stopping.wait(RETRY_SECONDS)
 
     def _serve(self) -> None:
         """Connect and answer until the connection ends."""

@@ -195,3 +195,23 @@ def test_known_instructions_with_any_parameters_do_not_either(
     for cla, ins, p1, p2, body in commands:
         answer = terminal.raw(bytes((cla, ins, p1, p2, len(body))) + body)
         assert 0x6000 <= answer.sw <= 0x9FFF
+
+
+@given(st.lists(st.integers(1, 255), max_size=30))
+def test_an_answer_fetched_in_any_parts_is_the_same(parts: list[int]) -> None:
+    """T=0: 61xx says what is left after each GET RESPONSE; asking for more is told the right length."""
+    whole = Terminal(issued_card()).send(SELECT_SSSE)[0]
+    card = issued_card()
+    answer = card.process(bytes.fromhex(SELECT_SSSE))
+    fetched = b""
+    for asked in [*parts, *[1] * 30]:
+        if answer.sw >> 8 != 0x61:
+            break
+        left = answer.sw & 0xFF
+        given_ = card.process(bytes((0, 0xC0, 0, 0, asked)))
+        if asked > left:
+            assert (given_.data, given_.sw) == (b"", 0x6C00 | left)
+            continue
+        answer = given_
+        fetched += answer.data
+    assert (fetched.hex().upper(), answer.sw) == (whole, 0x9000)

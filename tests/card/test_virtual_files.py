@@ -218,6 +218,27 @@ class TestRecords:
             "0D04FFFFFFFF",
         ]
 
+    @given(st.data())
+    def test_any_record_of_any_file_reads_as_written(self, data: st.DataObject) -> None:
+        """By number and by tag, plain and secured, the two ways give the same bytes; its neighbours stay."""
+        terminal = personalised(DES)
+        name = data.draw(st.sampled_from(["SSSE", "DF01", "DF02", "DF03", "DF04"]))
+        files = [f for f in LAYOUTS[DES].application(name).files if f.read == (frozenset(),) and f.records]
+        file = data.draw(st.sampled_from(files))
+        index = data.draw(st.integers(0, len(file.records) - 1))
+        tag, length, _ = file.records[index]
+        content = bytes((tag, length)) + data.draw(st.binary(min_size=length, max_size=length))
+        terminal.select(name)
+        terminal.sw(f"00A4020002{file.fid:04X}")
+        before = list(terminal.card.memory.files[f"{name}/{file.fid:04X}"])
+        terminal.challenge()
+        by = data.draw(st.sampled_from([f"{tag:02X}00", f"{index + 1:02X}04"]))
+        assert terminal.secured(f"84DC{by}", content, key_of(f"{name}/{file.write}")) == "9000"
+        for way in (f"{tag:02X}00", f"{index + 1:02X}04"):
+            assert terminal.send(f"00B2{way}00") == (content.hex().upper(), "9000")
+        before[index] = content[2:]
+        assert terminal.card.memory.files[f"{name}/{file.fid:04X}"] == before
+
     def test_nested_tags_are_one_record(self) -> None:
         """DF01 EF15: 40 { 57 58 59 } has 52 bytes."""
         terminal = personalised()

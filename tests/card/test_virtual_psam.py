@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stations.virtual.cipher import Algorithm
 from stations.virtual.faults import CardPulled, parse_fault
@@ -147,3 +149,11 @@ class TestRefusals:
         assert terminal.sw("0084000008") == "6F00"
         with pytest.raises(CardPulled):
             terminal.sw("0084000008")
+
+
+@given(st.lists(st.binary(max_size=45), max_size=12))
+def test_no_sequence_of_bytes_breaks_the_psam(commands: list[bytes]) -> None:
+    """Hostile input: always a status word, never an exception."""
+    terminal = psam()
+    for command in commands:
+        assert 0x6000 <= terminal.raw(command).sw <= 0x9FFF
