@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
 
 from portal.audit import client_address
+from portal.limits import TooOftenError, spend
+from portal.refusals import record_refusal
 
 # What no page of ours uses: a script that got into one all the same finds it switched off.
 FEATURES_OFF = (
@@ -45,6 +50,36 @@ class RememberAddress:
             return self.get_response(request)
         finally:
             client_address.reset(token)
+
+
+class Refusals:
+    """Note who was refused access, and answer what was done too often; sign-in itself is counted here."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.path.startswith(reverse("admin:login")):
+            try:
+                spend("sign_in", request)
+            except TooOftenError as exc:
+                return too_often(request, exc)
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Let Django answer a refusal once it is in the audit."""
+        if isinstance(exception, TooOftenError):
+            return too_often(request, exception)
+        if isinstance(exception, PermissionDenied):
+            record_refusal(request, exception)
+        return None
+
+
+def too_often(request: HttpRequest, cause: TooOftenError) -> HttpResponse:
+    """Return the page that says when to come back."""
+    response = render(request, "429.html", {"wait": cause.wait}, status=429)
+    response["Retry-After"] = str(cause.wait)
+    return response
 
 
 def address_of(request: HttpRequest) -> str:

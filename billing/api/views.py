@@ -28,6 +28,7 @@ from billing.services.closing import close_statement, decide_adjustment, request
 from billing.services.statements import statement_workbook
 from portal.adminkit.downloads import written
 from portal.apikit.idempotency import answer_once
+from portal.apikit.throttles import DOWNLOADS
 from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, choice_parameter
 from portal.roles import require
 
@@ -88,7 +89,7 @@ class StatementViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Stateme
         return Response(AdjustmentSerializer(adjustment).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def workbook(self, request: Request, pk: str) -> FileResponse:
         """Download the statement as Excel; the export is audited."""
         statement = self.get_object()

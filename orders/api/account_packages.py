@@ -19,7 +19,8 @@ from orders.choices import AccountPackageStatus
 from orders.models import AccountPackage
 from orders.services.sealed_accounts import FRAME_BYTES, receive_accounts
 from portal.apikit.idempotency import answer_once
-from portal.apikit.uploads import UploadSerializer, UploadThrottle, to_disk, uploaded
+from portal.apikit.throttles import UploadThrottle
+from portal.apikit.uploads import UploadSerializer, to_disk, uploaded
 from portal.apikit.views import KEY_PARAMETER, ScopedViewSet, choice_parameter
 from portal.roles import require
 

@@ -31,7 +31,8 @@ from orders.services.packages import receive_package
 from orders.services.records import return_list
 from portal.adminkit.downloads import written
 from portal.apikit.idempotency import answer_once
-from portal.apikit.uploads import UploadSerializer, UploadThrottle, to_disk, to_memory, uploaded
+from portal.apikit.throttles import DOWNLOADS, UploadThrottle
+from portal.apikit.uploads import UploadSerializer, to_disk, to_memory, uploaded
 from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, choice_parameter
 from portal.core.errors import InputRefusedError
 from portal.roles import require
@@ -93,7 +94,7 @@ class PackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Package])
         return Response(PackageSerializer(package).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def returns(self, request: Request, pk: str) -> FileResponse:
         """Download the return list as Excel: row, field, expected, got."""
         package = self.get_object()
@@ -192,7 +193,7 @@ class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Accou
         return Response(AccountFileSerializer(row).data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def problems(self, request: Request, pk: str) -> FileResponse:
         """Download the findings of the dry run as Excel."""
         row = self.get_object()

@@ -33,6 +33,7 @@ from unfold.widgets import (
 )
 
 from portal.core.errors import PermissionRefusedError, PortalError
+from portal.limits import spend
 from portal.texts import described, told
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def verb(
     variant: ActionVariant = ActionVariant.DEFAULT,
     download: bool = False,
     second_after: str = "",
+    limit: str = "",
     help_text: Any = "",
 ) -> Callable[[Perform], Any]:
     """Make a method `(admin, request, row, cleaned)` a button of the admin.
@@ -132,6 +134,7 @@ def verb(
     Args:
         permission: needed to see and to use the button; the service checks it again.
         second_after: the row's field with the first of two people, who is not offered the button.
+        limit: counts the verb against a limit of settings.RATES; downloads have theirs by themselves.
         when: whether the row's state offers the verb; the service refuses a late click all the same.
 
     """
@@ -141,11 +144,12 @@ def verb(
             self: ScopedAdmin[Any], request: HttpRequest, object_id: str | None = None
         ) -> HttpResponseBase:
             if not request.user.has_perm(permission):
-                raise PermissionDenied
+                raise PermissionDenied from PermissionRefusedError("", expected=permission)
             row = self.get_object(request, object_id) if object_id is not None else None
             if object_id is not None and row is None:
                 raise Http404
             if download:
+                spend(limit or "download", request)
                 return _perform(self, request, row, perform, {}) or _back(self, row)
             return _ask_and_perform(self, request, row, view, perform)
 
@@ -156,7 +160,7 @@ def verb(
         view.icon, view.variant, view.attrs = icon, variant, {}  # type: ignore[attr-defined]
         view.original_function_name = perform.__name__  # type: ignore[attr-defined]
         view.form_class, view.when, view.help_text = form, when, help_text  # type: ignore[attr-defined]
-        view.second_after = second_after  # type: ignore[attr-defined]
+        view.second_after, view.limit = second_after, limit  # type: ignore[attr-defined]
         return view
 
     return decorate
@@ -175,6 +179,8 @@ def _ask_and_perform(
     )
     status = 200
     if posted and form.is_valid():
+        if view.limit:
+            spend(view.limit, request)
         response = _perform(admin, request, row, perform, form.cleaned_data)
         if response is not None:
             return response

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from portal.core.errors import ConflictError, PermissionRefusedError, PortalError, TransitionRefusedError
+from portal.refusals import record_refusal
 from portal.texts import told
 
 CONTENT_TYPE = "application/problem+json"
@@ -31,11 +32,11 @@ def status_of(error: PortalError) -> int:
 
 def problem_details(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer every expected error as application/problem+json; None lets an unexpected one through."""
-    if isinstance(exc, PortalError):
-        return refusal(exc)
-    found = exception_handler(exc, context)
-    if found is None:
-        return None
+    found = refusal(exc) if isinstance(exc, PortalError) else exception_handler(exc, context)
+    if found is not None and found.status_code == status.HTTP_403_FORBIDDEN:
+        record_refusal(context["request"], exc)
+    if found is None or isinstance(exc, PortalError):
+        return found
     found.data = {"status": found.status_code, **_body(exc)}
     found.content_type = CONTENT_TYPE
     return found

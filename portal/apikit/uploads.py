@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO, cast
 
-from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
+from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.request import Request
-from rest_framework.throttling import UserRateThrottle
 
 from portal.core.errors import InputRefusedError
+from portal.uploads import UnnamedFileUploadHandler
 
 MULTIPART_OVERHEAD = 64 * 1024
 
@@ -25,12 +25,6 @@ class UploadSerializer(serializers.Serializer[Any]):
     """The one field of an upload."""
 
     file = serializers.FileField(help_text=_("要上传的文件"))
-
-
-class UploadThrottle(UserRateThrottle):
-    """Uploads are work for the whole portal: fewer are taken than other requests."""
-
-    scope = "upload"
 
 
 class InMemoryHandler(MemoryFileUploadHandler):
@@ -49,9 +43,9 @@ class InMemoryHandler(MemoryFileUploadHandler):
 
 
 def to_disk(request: Request) -> None:
-    """Let a sealed upload stream to a temporary file."""
+    """Let a sealed upload stream to a file without a name."""
     http = request._request  # noqa: SLF001 - DRF offers no other way to the handlers
-    http.upload_handlers = [TemporaryFileUploadHandler(http)]
+    http.upload_handlers = [UnnamedFileUploadHandler(http)]
 
 
 def to_memory(request: Request) -> None:

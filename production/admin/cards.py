@@ -191,6 +191,7 @@ class CardAdmin(ScopedAdmin[Card]):
         label=_("查找卡片"),
         permission="production.view_card",
         form=SearchForm,
+        limit="search",
         icon="search",
         variant=ActionVariant.PRIMARY,
     )

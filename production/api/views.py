@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from portal.adminkit.downloads import attachment, streamed
 from portal.apikit.idempotency import answer_once
+from portal.apikit.throttles import DOWNLOADS
 from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, choice_parameter
 from production.api.serializers import (
     CartonSerializer,
@@ -54,7 +55,7 @@ class DeliveryViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Delivery
         return DeliverySerializer if self.action == "list" else DeliveryDetailSerializer
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True, url_path="list", url_name="list-file")
+    @action(detail=True, url_path="list", url_name="list-file", throttle_classes=DOWNLOADS)
     def list_file(self, request: Request, pk: str) -> StreamingHttpResponse:
         """Download the delivery list as Excel; the download is audited."""
         name, blocks = download_list(self.get_object(), actor=self.actor)
@@ -103,7 +104,7 @@ class ReturnFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Return
     serializer_class = ReturnFileSerializer
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def content(self, request: Request, pk: str) -> StreamingHttpResponse:
         """Download the sealed file; the download is audited."""
         name, blocks = download_return_file(self.get_object(), actor=self.actor)
@@ -118,7 +119,7 @@ class CertificateViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Destr
     serializer_class = CertificateSerializer
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def pdf(self, request: Request, pk: str) -> FileResponse:
         """Download the certificate as people file it."""
         found = self.get_object()
@@ -126,7 +127,7 @@ class CertificateViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Destr
         return attachment(content, f"{found.number}.pdf", "application/pdf")
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def json(self, request: Request, pk: str) -> FileResponse:
         """Download content, signature and public key: all that an offline check needs."""
         found = self.get_object()

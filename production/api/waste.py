@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from orders.models import Contract
 from portal.adminkit.downloads import written
 from portal.apikit.idempotency import answer_once
+from portal.apikit.throttles import DOWNLOADS
 from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, choice_parameter
 from portal.core.errors import InputRefusedError
 from portal.roles import require
@@ -123,7 +124,7 @@ class CardDestructionViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[C
         return Response(CardDestructionSerializer(decided).data)
 
     @extend_schema(responses={200: FILE_RESPONSE})
-    @action(detail=True)
+    @action(detail=True, throttle_classes=DOWNLOADS)
     def record(self, request: Request, pk: str) -> FileResponse:
         """Download the record that both people sign as Excel; the export is audited."""
         destruction = self.get_object()

@@ -145,7 +145,7 @@ class TestAccountFiles:
         assert purchaser.get(f"{FILES}/{pk}").status_code == 200
         before = actions()
         assert code_of(purchaser.get(f"{FILES}/{pk}/problems"), 403) == "permission_refused"
-        assert actions() == before
+        assert actions() == [*before, "access.refused"]
 
     def test_another_banks_files_do_not_exist(self, scene: Scene) -> None:
         pk = send(client_of(scene.bank_clerks[0]), rows(1)).json()["id"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from io import BytesIO
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.db import connection
 from openpyxl import load_workbook
 from rest_framework.test import APIClient
@@ -18,6 +18,7 @@ from orders.services.upkeep import advance_packages
 from portal.apikit import uploads
 from portal.choices import Role
 from portal.models import IdempotencyKey, Task, User
+from portal.uploads import UnnamedFileUploadHandler
 from tests.api import ROOT, actions, client_of, code_of, ids, problem
 from tests.orders.intake.world import World, make_world, run_tasks
 from tests.orders.scene import make_organisation, make_user
@@ -89,32 +90,33 @@ class TestUpload:
         kinds = {Role.BANK_CLERK: "bank", Role.SUPPLIER_PLANNER: "supplier"}
         user = make_user("other", make_organisation(kinds.get(role, "purchaser"), "OTHER"), role)
         client = client_of(user)
-        before = kept()
+        entries, *before = kept()
         assert code_of(send(client, world.container(), key="k"), 403) == "permission_refused"
-        assert kept() == before
+        assert kept() == ([*entries, "access.refused"], *before)
         assert not IdempotencyKey.objects.exists()
 
     def test_too_many_bytes_are_refused_before_they_are_read(
         self, world: World, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.MAX_PACKAGE_BYTES = 1000
-        monkeypatch.setattr(TemporaryFileUploadHandler, "new_file", lambda *_: pytest.fail("was read"))
+        monkeypatch.setattr(UnnamedFileUploadHandler, "new_file", lambda *_: pytest.fail("was read"))
         body = problem(send(client_of(world.clerk), bytes(uploads.MULTIPART_OVERHEAD + 1001)), 422)
         assert (body["code"], body["expected"]) == ("request_too_large", "不超过 1000 字节")
 
-    def test_an_upload_lies_on_disk_while_it_is_read(
+    def test_an_upload_lies_in_a_file_without_a_name_while_it_is_read(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        seen: list[str] = []
-        original = TemporaryFileUploadHandler.file_complete
+        """R-45: what a killed process leaves is freed with it."""
+        seen: list[int] = []
+        original = UnnamedFileUploadHandler.file_complete
 
         def noted(self: Any, size: int) -> Any:
-            seen.append(self.file.temporary_file_path())
+            seen.append(os.fstat(self._spool.fileno()).st_nlink)
             return original(self, size)
 
-        monkeypatch.setattr(TemporaryFileUploadHandler, "file_complete", noted)
+        monkeypatch.setattr(UnnamedFileUploadHandler, "file_complete", noted)
         send(client_of(world.clerk), world.container())
-        assert len(seen) == 1
+        assert seen == [0]
 
     def test_a_request_without_a_file_names_the_field(self, world: World) -> None:
         client = client_of(world.clerk)
@@ -226,4 +228,4 @@ class TestReturnList:
         client = client_of(system)
         before = actions()
         assert code_of(client.get(f"{URL}/{package.pk}/returns"), 403) == "permission_refused"
-        assert actions() == before
+        assert actions() == [*before, "access.refused"]

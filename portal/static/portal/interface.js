@@ -12,17 +12,33 @@
     theme: () => theme,
     getCurrentTab: () => getCurrentTab,
     searchForm: () => searchForm,
-    searchDropdown: () => searchDropdownWithItems,
-    searchCommand: () => searchCommand,
+    searchDropdown: () => navigableDropdown,
+    searchCommand: () => navigableCommand,
     sortRecords: () => sortRecords,
     moveRecords: () => moveRecords,
   };
   const INTERACTIVE = "a[href], button, input, select, textarea, summary, label, [tabindex]";
 
-  /* unfold's own drop-down reads `items`, which it never sets: Enter in the search field did nothing. */
-  function searchDropdownWithItems() {
-    const found = searchDropdown();
-    Object.defineProperty(found, "items", { get: () => document.querySelectorAll("#search-results li"), enumerable: false });
+  /* unfold's own drop-down counts `li`, of which it has none: neither the arrows nor Enter did anything. */
+  function navigableDropdown() {
+    const links = () => document.querySelectorAll("#search-results a");
+    return Object.assign(searchDropdown(), {
+      maxItem: () => links().length,
+      selectItem() {
+        const chosen = links()[Math.max(this.currentIndex, 1) - 1];
+        if (chosen) window.location = chosen.href;
+      },
+    });
+  }
+
+  /* Enter without a chosen entry takes the first one, and nothing where there is none. */
+  function navigableCommand() {
+    const found = searchCommand();
+    const select = found.selectItem;
+    found.selectItem = function (...given) {
+      this.currentIndex = Math.max(this.currentIndex, 1);
+      if (this.items?.[this.currentIndex - 1]) select.apply(this, given);
+    };
     return found;
   }
 
