@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -76,9 +77,11 @@ class KeyFolder:
 
     def key_ids(self) -> Iterator[str]:
         """Give the id of every key file."""
-        for path in self.directory.iterdir():
-            if path.suffix == SUFFIX and not path.name.startswith("."):
-                yield path.stem
+        # Bare names: a store of years holds as many tombstones as it had packages.
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                    yield entry.name.removesuffix(SUFFIX)
 
     def write(self, key_id: str, entry: Entry) -> None:
         """Write a new key file, or refuse because one is there."""

@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -270,17 +270,24 @@ class KeyStore:
 
     def newest_master(self, name: str, *, on: date | None = None) -> MasterKey:
         """Say which version of a card master key makes cards on a day, by default today."""
-        return newest_valid(checked_name(name), self._masters(name), on or today())
+        return newest_valid(checked_name(name), self._masters({name}), on or today())
+
+    def newest_masters(self, names: Iterable[str], *, on: date) -> dict[str, MasterKey]:
+        """Say the same of many names in one look; names without any version are left out."""
+        wanted: dict[str, list[MasterKey]] = {checked_name(name): [] for name in names}
+        for master in self._masters(wanted):
+            wanted[master.name].append(master)
+        return {name: newest_valid(name, found, on) for name, found in wanted.items() if found}
 
     def masters(self) -> list[MasterKey]:
         """List the card master keys by name and version, with check values only."""
         return sorted(self._masters(), key=lambda master: (master.name, master.version))
 
-    def _masters(self, wanted: str = "") -> list[MasterKey]:
+    def _masters(self, wanted: Container[str] | None = None) -> list[MasterKey]:
         return [
             _shown(version, self._folder.read(master_id(name, version)))
             for name, version in versions_of(self._folder.key_ids())
-            if not wanted or name == wanted
+            if wanted is None or name in wanted
         ]
 
     def _test_master(self, name: str) -> MasterKey:

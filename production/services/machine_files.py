@@ -12,6 +12,7 @@ from orders.choices import CardKind, RecordStatus
 from orders.personal import open_account, read_photo
 from portal.audit import UnitOfWork, unit_of_work
 from portal.bulk import update_from
+from portal.core.clock import today
 from portal.core.errors import InputRefusedError
 from portal.core.glyphs import default_chain
 from portal.core.keystore import KeyMissingError
@@ -31,6 +32,7 @@ from production.personalization.machinefile import MachineCard, MachineFileWrite
 from production.personalization.profile import CardProfile, load_profile
 from production.personalization.stripe import StripeAccount, build_stripe
 from production.selectors.holders import holder_of
+from production.selectors.keys import master_key_name
 
 
 class PhotoMissingError(InputRefusedError):
@@ -41,11 +43,12 @@ class PhotoMissingError(InputRefusedError):
 
 @dataclass(slots=True)
 class Written:
-    """What became of a run: digest of its file, cards in it, and cards its data did not allow."""
+    """What became of a run: digest of its file, cards in it, cards its data did not allow, keys it used."""
 
     digest: bytes = b""
     item_ids: list[int] = field(default_factory=list)
     refused: list[tuple[Card, str]] = field(default_factory=list)
+    master_versions: dict[str, int] = field(default_factory=dict)
 
 
 def write_run(run: MachineFile, *, actor: User) -> None:
@@ -69,6 +72,7 @@ def write_run(run: MachineFile, *, actor: User) -> None:
                 "cards": len(written.item_ids),
                 "refused": len(written.refused),
                 "digest": written.digest.hex(),
+                "master_versions": written.master_versions,  # what verifies these cards years later
             },
             stored_name=machine_name(fresh),
             seconds_per_card=seconds / max(1, len(written.item_ids)),
@@ -86,12 +90,13 @@ def _write(run: MachineFile) -> Written:
         .select_related("item__record__package", "bank")
         .order_by("item__sequence")
     )
+    masters = _card_masters(profile)
     keys = derive_card_keys(
-        city_keys(card_masters(profile), profile, settings.CITY_CODE),
+        city_keys({full: key for full, (_, key) in masters.items()}, profile, settings.CITY_CODE),
         [card_factor(bytes.fromhex(card.atr)) for card in cards],
     )
     header = MachineHeader(run.batch.number, run.part, profile.code, settings.FACE_TEMPLATE, keys.names)
-    written = Written()
+    written = Written(master_versions={full: version for full, (version, _) in masters.items()})
     with write_sealed(machine_name(run), run.batch.key_id) as sink:
         writer = MachineFileWriter(sink, header, line_cipher(run.batch))
         for card, block in zip(cards, keys.blocks(), strict=True):
@@ -154,16 +159,20 @@ def card_masters(profile: CardProfile) -> dict[str, bytes]:
 
     Outside production missing ones are drawn as test keys; in production KeyMissingError names the first.
     """
-    names = {key.full_name: key.full_name.replace("/", "-") for key in profile.keys}
+    return {full: key for full, (_, key) in _card_masters(profile).items()}
+
+
+def _card_masters(profile: CardProfile) -> dict[str, tuple[int, bytes]]:
+    """Return version and value of the newest valid master key of each of the profile's keys."""
+    names = {key.full_name: master_key_name(key) for key in profile.keys}
     store = keystore()
-    try:
-        return {full: store.master_key(name) for full, name in names.items()}
-    except KeyMissingError:
-        if settings.PRODUCTION:
-            raise
-    present = {master.name for master in store.masters()}
-    store.generate_test_masters(name for name in names.values() if name not in present)
-    return {full: store.master_key(name) for full, name in names.items()}
+    newest = store.newest_masters(names.values(), on=today())
+    missing = [name for name in names.values() if name not in newest]
+    if missing and settings.PRODUCTION:
+        raise KeyMissingError("没有这个主密钥", where=missing[0])
+    newest |= {master.name: master for master in store.generate_test_masters(missing)} if missing else {}
+    versions = {full: newest[name].version for full, name in names.items()}
+    return {full: (versions[full], store.master_key(name, versions[full])) for full, name in names.items()}
 
 
 def _send_back(refused: list[tuple[Card, str]], work: UnitOfWork, actor: User) -> None:

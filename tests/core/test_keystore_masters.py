@@ -212,6 +212,22 @@ def test_a_master_key_makes_cards_on_its_days_only(store: KeyStore) -> None:
     ]
 
 
+def test_many_master_keys_are_looked_up_at_once(store: KeyStore) -> None:
+    day = date(2026, 11, 23)
+    for version in (1, 2):
+        key = bytes(byte ^ version for byte in FIRST)
+        store.import_components("IRK", version, FIRST, bytes([version]) * 16, kcv(key))
+    store.generate_test_masters(["BK"])
+    found = store.newest_masters(["IRK", "BK", "PUK"], on=day)
+    assert {name: (master.version, master.test) for name, master in found.items()} == {
+        "IRK": (2, False),
+        "BK": (0, True),
+    }
+    store.import_components("PUK", 1, FIRST, SECOND, kcv(MASTER), valid_from=date(2026, 11, 24))
+    with pytest.raises(KeyExpiredError):
+        store.newest_masters(["IRK", "PUK"], on=day)
+
+
 def test_an_expired_master_key_is_not_replaced_by_a_test_key(store: KeyStore) -> None:
     """R-25: not even where test keys are allowed."""
     store.generate_test_masters(["IRK"])
