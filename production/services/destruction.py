@@ -74,7 +74,8 @@ def destroy_batch(batch: Batch, *, actor: User) -> Batch:
 def _facts(batch: Batch, actor: User) -> dict[str, Any]:
     signers = Delivery.objects.filter(batch=batch).values_list("signed_by__username", flat=True)
     bank, supplier = batch.order.bank, batch.order.contract.supplier
-    signed_by = "、".join(sorted({name for name in signers if name}))
+    # A batch without a good card is closed without a delivery.
+    signed_by = "、".join(sorted({name for name in signers if name})) or "无（没有可交付的卡片）"
     return common_facts(actor) | {
         "number": f"XH-{batch.number}",
         "subject": f"批次 {batch.number}",
