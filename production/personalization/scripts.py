@@ -58,7 +58,7 @@ class TestKeyCardError(WrongCardError):
     code = "card_test_key"
 
 
-class BlankCardError(WrongCardError):
+class UnfinishedCardError(WrongCardError):
     """A card to be read again that was never finished."""
 
     code = "card_unfinished"
@@ -192,7 +192,7 @@ def _identified(job: CardJob, responses: Sequence[CardResponse], state: int) -> 
     if found != state and state == BLANK:
         raise UsedCardError("这张卡已经使用过", got=f"{found:02X}")
     if found != state:
-        raise BlankCardError("这张卡没有写完", got=f"{found:02X}")
+        raise UnfinishedCardError("这张卡没有写完", got=f"{found:02X}")
     return responses[1].data.ljust(16, b"\x00")
 
 

@@ -229,9 +229,9 @@ def _stopped(issuance: Issuance, memory: Memory, report: StepReport, fault: Faul
 
 
 def _refused_card(issuance: Issuance, exc: InputRefusedError) -> dict[str, Any]:
-    """Answer another card than the one expected: an unknown card stays unknown, a try is over."""
+    """Settle a card that is refused: a try is over; an unknown card that was never finished is spoiled."""
     fail_open_steps(issuance, exc.code, exc.message)
-    if issuance.status == IssuanceStatus.RESOLVING:
+    if issuance.status == IssuanceStatus.RESOLVING and not isinstance(exc, scripts.UnfinishedCardError):
         lose(issuance, exc.code, exc.message)
         return _result(3, IssuanceStatus.UNKNOWN, exc.code, exc.message)
     reject(issuance, exc.code, exc.message)

@@ -56,6 +56,11 @@ class Faults:
         self._count, self._mute = 0, False
 
     @property
+    def count(self) -> int:
+        """Return how many commands the card took since it was powered on."""
+        return self._count
+
+    @property
     def slow_ms(self) -> int:
         """Return the milliseconds each command takes longer."""
         return sum(fault.at for fault in self._waiting if fault.kind == "slow")

@@ -1,0 +1,137 @@
+"""Whatever stops an issuance, its card ends good, rejected or unknown, and the ledger balances (D8, R-21)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from django.core.cache import caches
+from django.db import transaction
+
+from portal.core.clock import today
+from production.choices import BatchStatus, Outcome
+from production.models import Card
+from stations.choices import BlankStatus, IssuanceStatus, StepStatus
+from stations.models import Issuance, IssuanceStep, StationBlank
+from stations.services.blanks import day_figures
+from stations.services.issuance import ask_to_resolve, confirm_look
+from stations.virtual.faults import parse_fault
+from tests.stations.counter import Agent, Counter, make_counter
+
+pytestmark = pytest.mark.django_db
+COMMANDS = 245  # of both scripts as the card counts them, GET RESPONSE included
+BLANKS = 4
+# A reader that loses its card may lose it anywhere; the other faults meet every kind of command soon enough.
+PULLED = range(1, COMMANDS + 1)
+SAMPLED = [*range(1, 12), *range(12, COMMANDS + 1, 13)]
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return make_counter(blanks=BLANKS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "places"),
+    [
+        ("pulled@{}", PULLED),
+        ("pulled-after@{}", SAMPLED),
+        ("mute@{}", SAMPLED),
+        ("memory@{}", SAMPLED),
+        ("status@{}=6F00", SAMPLED),
+    ],
+)
+def test_a_card_interrupted_at_any_command_has_its_outcome_and_its_place_in_the_ledger(
+    counter: Counter, fault: str, places: Sequence[int]
+) -> None:
+    """D8: nothing written, rejected; something written and nobody answers, unknown; refused, rejected."""
+    serial = counter.blank()
+    issuance = counter.start(counter.record(), serial)
+    seen = set()
+    for at in places:
+        caches["limits_of_process"].clear()
+        caches["limits"].clear()  # a station is not asked this often
+        with transaction.atomic():
+            agent = counter.agent()
+            agent.insert(serial, faults=[parse_fault(fault.format(at))])
+            answer = agent.make(issuance)
+            seen.add(_settled(counter, issuance, answer["result"]))
+            transaction.set_rollback(True)
+        issuance.refresh_from_db()
+    expected = {
+        "pulled@{}": {"rejected", "unknown", "printing"},
+        "pulled-after@{}": {"rejected", "unknown"},
+        "mute@{}": {"rejected", "unknown"},
+        "memory@{}": {"rejected", "printing"},
+        "status@{}=6F00": {"rejected", "printing"},
+    }
+    assert seen <= expected[fault]
+    assert {"rejected"} < seen or fault in ("memory@{}", "status@{}=6F00")
+
+
+def _settled(counter: Counter, issuance: Issuance, result: str) -> str:
+    """Check that issuance, card, steps and ledger tell the same story; return how it ended."""
+    issuance.refresh_from_db()
+    outcome = Card.objects.values_list("outcome", flat=True).get(pk=issuance.card_id)
+    told = {
+        IssuanceStatus.REJECTED: Outcome.REJECTED,
+        IssuanceStatus.UNKNOWN: Outcome.UNKNOWN,
+        IssuanceStatus.PRINTING: Outcome.PENDING,
+    }
+    assert (issuance.status, outcome) == (result, told[IssuanceStatus(result)])
+    figures = day_figures(counter.station, today())
+    left = StationBlank.objects.filter(status=BlankStatus.AVAILABLE).count()
+    assert (figures.received, figures.closing, left) == (BLANKS, BLANKS - 1, BLANKS - 1)
+    if result != IssuanceStatus.PRINTING:
+        assert not IssuanceStep.objects.filter(issuance=issuance, status=StepStatus.RUNNING).exists()
+    return result
+
+
+def test_an_unknown_card_that_was_not_finished_is_rejected_when_it_is_read_again(counter: Counter) -> None:
+    """D8: read-back decides; then the next try takes another blank and succeeds."""
+    record, serial = counter.record(), counter.blank()
+    issuance, agent = counter.start(record, serial), counter.agent()
+    agent.insert(serial, faults=[parse_fault("pulled@100")])
+    assert agent.make(issuance)["result"] == "unknown"
+    issuance = ask_to_resolve(Issuance.objects.get(), actor=counter.operator)
+    assert agent.make(issuance)["result"] == "rejected"
+    issuance.refresh_from_db()
+    assert (issuance.status, issuance.card.outcome) == (IssuanceStatus.REJECTED, Outcome.REJECTED)
+    _finish(counter, agent, counter.start(record))
+    assert sorted(Card.objects.values_list("outcome", flat=True)) == ["good", "rejected"]
+    assert Card.objects.get(outcome="good").batch.status == BatchStatus.SIGNED
+
+
+def test_an_unknown_card_that_was_finished_is_good_when_it_is_read_again(counter: Counter) -> None:
+    """D8: the last answer was lost; the chip proves itself, the face is printed, nothing is made twice."""
+    serial = counter.blank()
+    issuance, agent = counter.start(counter.record(), serial), counter.agent()
+    agent.insert(serial)
+    commands = _commands(agent, issuance)
+    issuance = Issuance.objects.get()
+    assert commands > 200
+    agent.insert(serial, faults=[parse_fault(f"pulled-after@{commands}")])
+    assert agent.make(issuance)["result"] == "unknown"
+    issuance = ask_to_resolve(Issuance.objects.get(), actor=counter.operator)
+    assert agent.make(issuance)["result"] == "printing"
+    agent.print(issuance, "submitted", "completed")
+    issuance.refresh_from_db()
+    confirm_look(issuance, good=True, actor=counter.operator)
+    assert list(Card.objects.values_list("outcome", flat=True)) == ["good"]
+
+
+def _commands(agent: Agent, issuance: Issuance) -> int:
+    """Count what a whole issuance sends, in a try that is rolled back."""
+    with transaction.atomic():
+        assert agent.make(issuance)["result"] == "printing"
+        transaction.set_rollback(True)
+    assert agent.card is not None
+    return agent.card.faults.count
+
+
+def _finish(counter: Counter, agent: Agent, issuance: Issuance) -> None:
+    agent.insert(issuance.card.serial)
+    assert agent.make(issuance)["result"] == "printing"
+    agent.print(issuance, "completed")
+    issuance.refresh_from_db()
+    confirm_look(issuance, good=True, actor=counter.operator)
