@@ -346,7 +346,27 @@ UNFOLD: dict[str, Any] = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    "formatters": {
+        "plain": {
+            "()": "portal.reports.QuietFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "mail": {"class": "portal.reports.QuietEmailHandler", "level": "ERROR"},
+    },
+    # Django's own two handlers would write messages and whole requests.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},
+    },
+    "root": {"handlers": ["console", "mail"], "level": env.str("LOG_LEVEL", default="WARNING")},
 }
+# Faults are mailed to these addresses, kind and place only (portal/reports.py).
+ADMINS = [("", address) for address in env.list("PORTAL_ADMINS", default=[])]
+SERVER_EMAIL = env.str("SERVER_EMAIL", default="portal@localhost")
+EMAIL_HOST = env.str("EMAIL_HOST", default="localhost")
+EMAIL_PORT = env.int("EMAIL_PORT", default=25)
+EMAIL_TIMEOUT = 10  # seconds; a mail server that hangs must not hold a worker
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.reports.NothingShown"
