@@ -36,6 +36,7 @@ EMPTY_BY_CHANCE = {
     "portal.keyimport",
     "portal.rolerequest",
     "portal.signinattempt",
+    "portal.usersession",
     "production.unknowndecision",
     "production.carddestruction",
     "quality.defect",
