@@ -23,6 +23,7 @@ from portal.queue import sweep
 from portal.removal import remove_pending
 from portal.services.keys import expire_key_imports
 from production.services.destruction_alarms import update_alarms
+from stations.services.sweeping import sweep_issuances
 
 logger = logging.getLogger(__name__)
 SCHEDULER_LOCK = 0x534348  # "SCH"
@@ -89,14 +90,13 @@ ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
     (advance_all, IntervalTrigger(seconds=5)),
     (take_in_folder, IntervalTrigger(seconds=30)),
     (remove_pending, IntervalTrigger(seconds=60)),
+    (sweep_issuances, IntervalTrigger(seconds=20)),
     (expire_key_imports, IntervalTrigger(minutes=10)),
     (sweep_keys, CronTrigger(hour=3, minute=30)),
     (clear_sessions, CronTrigger(hour=3, minute=40)),
     (match_all, CronTrigger(hour=1, minute=30)),
     (destroy_due, CronTrigger(minute=30)),  # due at once: within the hour, at night as well
     (check_destruction, IntervalTrigger(minutes=10)),
-    (expire_key_imports, IntervalTrigger(minutes=10)),
-    (sweep_keys, CronTrigger(hour=3, minute=30)),
     (anchor_audit, CronTrigger(minute=7)),
 )
 
