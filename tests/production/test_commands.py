@@ -69,7 +69,7 @@ def test_audit_verify_counts_what_holds() -> None:
     before = AuditEntry.objects.count()
     for number in range(3):
         record_alone("test.event", actor=None, number=number)
-    assert said("audit_verify") == f"审计链完好：{before + 3:,} 条\n"
+    assert said("audit_verify") == f"审计链完好：{before + 3:,} 条\n锚点：尚未签署\n"
 
 
 @pytest.mark.parametrize(
