@@ -18,7 +18,7 @@ from orders.payloads import PhotoPlace, payload_reader, read_photo_at, read_stor
 from orders.validation import NormalisedRecord
 from portal import files, keyrings
 from portal.core.crypto import BlindIndex, FieldCipher, TamperedError
-from portal.core.idnumbers import mask_number, normalise_number
+from portal.core.idnumbers import index_form, mask_number, normalise_number
 from portal.core.key_refusals import KeyDestroyedError, KeyMissingError
 from portal.core.names import mask_name, normalise_name
 from portal.core.problems import Problem
@@ -207,7 +207,7 @@ def masked_name(record: CardholderRecord) -> str:
 
 def number_index(number: str, indexer: BlindIndex | None = None) -> bytes:
     """Return the blind index of a number in any spelling (R-45); bulk work has the indexer at hand."""
-    return _index("number", _pressed(number), indexer)
+    return _index("number", index_form(number), indexer)
 
 
 def name_index(name: str, indexer: BlindIndex | None = None) -> bytes:
@@ -217,18 +217,12 @@ def name_index(name: str, indexer: BlindIndex | None = None) -> bytes:
 
 def card_number_index(card_number: str, indexer: BlindIndex | None = None) -> bytes:
     """Return the blind index of a social security card number (AAZ500)."""
-    return _index("card_number", _pressed(card_number), indexer)
+    return _index("card_number", index_form(card_number), indexer)
 
 
 def account_index(account: str) -> bytes:
     """Return the blind index of a bank account in any spelling."""
-    return _index("account", _pressed(account))
-
-
-def _pressed(text: str) -> str:
-    """Return digits and letters as one run: full-width ones plain, x as X, no spaces of any kind."""
-    value = normalise_number(text)
-    return value if value.isalnum() else "".join(value.split())
+    return _index("account", index_form(account))
 
 
 def _index(kind: str, value: str, indexer: BlindIndex | None = None) -> bytes:

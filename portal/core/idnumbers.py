@@ -79,6 +79,12 @@ def normalise_number(text: str) -> str:
     return text.strip().upper()
 
 
+def index_form(text: str) -> str:
+    """Return a number, card number or account as blind indexes take it: as `normalise_number`, no spaces."""
+    value = normalise_number(text)
+    return value if value.isalnum() else "".join(value.split())
+
+
 def parse_number(text: str, *, today: dt.date, column: str = FIELD) -> IdNumber | Problem:
     """Tell kind, birth date, sex and area, or the first rule the number breaks."""
     value = normalise_number(text)

@@ -16,7 +16,7 @@ from portal.core.audit_file import Verdict
 from portal.core.audit_forms import Entry
 from portal.core.clock import CITY_ZONE, format_moment, now
 from portal.core.errors import InputRefusedError
-from portal.core.idnumbers import normalise_number
+from portal.core.idnumbers import index_form
 from portal.core.sheets_write import MAX_ROWS, Column, write_list
 from portal.files import blind_index, portal_key
 from portal.models import AuditAnchor, AuditEntry, User
@@ -122,7 +122,7 @@ def export_anchors(*, actor: User) -> str:
 def person_pseudonym(number: str, *, actor: User) -> str:
     """Return what entries about a person carry instead of the number, and audit who asked for whom."""
     require(actor, "portal.view_auditentry")
-    wanted = normalise_number(number)
+    wanted = index_form(number)
     if not wanted:
         raise InputRefusedError("请填写社会保障号码")
     person = pseudonym(wanted)
@@ -134,7 +134,7 @@ def person_pseudonym(number: str, *, actor: User) -> str:
 def pseudonym(number: str) -> str:
     """Return the blind index of a social security number as entries carry it (`person`)."""
     # The same rule as the number_index column of records: the kind keeps numbers and accounts apart.
-    return blind_index().of(f"number:{normalise_number(number)}".encode("utf-8", "replace").decode()).hex()
+    return blind_index().of(f"number:{index_form(number)}").hex()
 
 
 def actions_seen() -> list[str]:

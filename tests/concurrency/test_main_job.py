@@ -27,6 +27,7 @@ from django.db.models import Count, F, Q, Sum
 from rich.console import Console
 
 from orders.models import CardholderRecord, IntakeChunk, Package
+from orders.personal import number_index
 from portal.audit import verify_chain
 from portal.choices import TaskStatus
 from portal.management.commands.demo import STEPS
@@ -38,9 +39,11 @@ from portal.samples.banks import BANKS
 from portal.samples.package import SampleOrder
 from production.choices import BatchStatus, MovementKind, Outcome
 from production.models import Batch, BatchItem, Card, StockMovement
+from tests.production.chain import in_files, in_redis, in_tables, sealed_roots, spellings
 
 RECORDS = 120
 CREW = 2
+SEARCHED = 20  # of the people, for each is searched in every form
 KILLS_A_STEP = 1
 LONGEST_LIFE = 0.05  # seconds from the moment a worker is seen at a task to its end
 # The steps of the job that hand work to workers: intake, accounts, preparation … destruction.
@@ -60,7 +63,10 @@ class KilledCrew:
     Every step of the job costs some workers their lives, so that no step is spared.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.folder = folder
+        self.folder.mkdir()
+        self.log = folder.with_suffix(".log")
         self.kills: Counter[str] = Counter()
         self._dice = random.Random(seed)
         self._step, self._over = "", threading.Event()
@@ -108,10 +114,13 @@ class KilledCrew:
                 "DATABASE_URL": f"{_test_database()}&application_name={WORKER}{place}",
                 "FILES_DIR": str(settings.FILES_DIR),
                 "KEYSTORE_DIR": str(settings.KEYSTORE_DIR),
+                "LOG_LEVEL": "DEBUG",
+                "TMPDIR": str(self.folder),
             }
         )
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker"]
-        return subprocess.Popen(command, env=environment)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 def _test_database() -> str:
@@ -132,7 +141,7 @@ def finished(
     monkeypatch.setattr(workers, "sweep", lambda _stale: sweep(timedelta(seconds=0.5)))
     programme = set_up(blanks_needed=4 * RECORDS)
     (tmp_path / "accounts").mkdir()
-    crew: Any = KilledCrew(seed=20261123)
+    crew: Any = KilledCrew(seed=20261123, folder=tmp_path / "workers")
     demo = steps.Demo(programme, tmp_path, RECORDS, Console(file=io.StringIO()), crew)
     with crew.at_work():
         for label, step in STEPS:
@@ -142,8 +151,11 @@ def finished(
 
 
 @pytest.mark.timeout(900)  # every kill costs the start of a process
-def test_killed_workers_cost_no_card_and_make_none_twice(finished: steps.Demo) -> None:
-    """Issue: workers killed at any moment of the main job; in = out, to the card (R-9, R-20)."""
+def test_killed_workers_cost_no_card_and_make_none_twice(finished: steps.Demo, redis_server: Any) -> None:
+    """Issue: workers killed at any moment of the main job; in = out, to the card (R-9, R-20).
+
+    And nobody is named in what the processes, killed or not, said and left behind (R-45).
+    """
     crew: Any = finished.crew
     assert len(crew.kills) >= KILLED_STEPS - 2, crew.kills  # a step may be over before it is hit
     assert finished.all_are(BatchStatus.DESTROYED)
@@ -151,6 +163,24 @@ def test_killed_workers_cost_no_card_and_make_none_twice(finished: steps.Demo) -
     assert_every_position_has_one_good_card(finished)
     assert_blanks_add_up(finished)
     assert_nothing_is_left()
+    assert_nobody_is_named(crew, redis_server)
+
+
+def assert_nobody_is_named(crew: KilledCrew, redis: Any) -> None:
+    """Search tables, Redis, stored and temporary files and the workers' log at DEBUG for people."""
+    drawn = list(
+        SampleOrder(count=RECORDS, fault_rate=0.1, banks=BANKS[:3], issue_date=steps.today()).people()
+    )
+    people = random.Random(1).sample(drawn, SEARCHED)
+    planted = [value for each in people for value in (each.number, each.name, each.card_number)]
+    # The very people: their cards are known by blind index.
+    assert Card.objects.filter(number_index__in=[number_index(each.number) for each in people]).exists()
+    log = crew.log.read_bytes()
+    assert log.count(b"DEBUG") > 20
+    assert [each for each in planted if any(form in log for form in spellings(each))] == []
+    assert in_tables(planted) == set()
+    assert in_redis(planted, redis) == set()
+    assert in_files(planted, *sealed_roots(), crew.folder) == set()
 
 
 def assert_balanced(counts: dict[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import shutil
 import zlib
@@ -10,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from django.conf import settings
@@ -33,9 +34,13 @@ from tests.architecture.programme_run import folders, work_off
 from tests.production.world import run_queued
 
 RECORDS = 24
+ENCODINGS = ("utf-8", "gb18030", "utf-16-le")
+SHORTEST = 6
 FAULT_RATE = 0.25
 WHOLE_JOB = tuple(step for _label, step in STEPS)
 TO_RETURN = WHOLE_JOB[: WHOLE_JOB.index(steps.destroy)]
+
+N = TypeVar("N", str, bytes)
 
 
 @dataclass
@@ -112,14 +117,29 @@ def own_copy(chain: Chain, folder: Path, settings_fixture: Any) -> None:
         setattr(settings_fixture, name, value)
 
 
-def spellings(text: str) -> set[bytes]:
-    """Return the bytes a text may stand as."""
-    return {text.encode(code, "replace") for code in ("utf-8", "gb18030", "utf-16-le")}
+def spellings(text: str | bytes) -> set[bytes]:
+    """Return the bytes a text, or a key, may stand as: three encodings, each plain, in hex and in Base64.
+
+    Forms of fewer than six bytes are left out: ciphertext holds each of them somewhere by chance.
+    """
+    raw = {text} if isinstance(text, bytes) else {text.encode(code, "replace") for code in ENCODINGS}
+    raw = {form for form in raw if len(form) >= SHORTEST}
+    hexadecimal = {form.hex().encode() for form in raw}
+    return {*raw, *hexadecimal, *(form.upper() for form in hexadecimal), *_in_base64(raw)}
 
 
-def in_tables(needles: Iterable[str]) -> set[tuple[str, str]]:
+def _in_base64(raw: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what each value looks like inside a longer Base64 text, at any of its three places in a group."""
+    for form in raw:
+        for before in range(3):
+            whole = base64.b64encode(bytes(before) + form)
+            first, last = (before * 4 + 2) // 3, (before + len(form)) * 8 // 6
+            yield whole[first:last]
+
+
+def in_tables(needles: Iterable[N]) -> set[tuple[str, N]]:
     """Return table and needle wherever a needle stands in any column, as text or as bytes."""
-    wanted = {needle: [needle, *(form.hex() for form in spellings(needle))] for needle in needles}
+    wanted = {needle: _in_json(needle) for needle in needles}
     found = set()
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -129,7 +149,14 @@ def in_tables(needles: Iterable[str]) -> set[tuple[str, str]]:
     return found
 
 
-def in_files(needles: Iterable[str], *roots: Path) -> set[tuple[str, str]]:
+def _in_json(needle: str | bytes) -> list[str]:
+    """Return how a value shows in a row as JSON: bytes columns are hexadecimal there."""
+    forms = spellings(needle)
+    texts = [form.decode("ascii") for form in forms if form.isascii()]
+    return [*texts, *([needle] if isinstance(needle, str) else []), *(form.hex() for form in forms)]
+
+
+def in_files(needles: Iterable[N], *roots: Path) -> set[tuple[str, N]]:
     """Return file and needle wherever a stored file, or its name, holds a needle."""
     wanted = {needle: spellings(needle) for needle in needles}
     found = set()
@@ -140,7 +167,7 @@ def in_files(needles: Iterable[str], *roots: Path) -> set[tuple[str, str]]:
     return found
 
 
-def in_redis(needles: Iterable[str], client: Any) -> set[str]:
+def in_redis(needles: Iterable[N], client: Any) -> set[N]:
     """Return the needles that stand anywhere in Redis; RQ's compressed job data included."""
     content = b"\n".join(_redis_values(client))
     return {needle for needle in needles if any(form in content for form in spellings(needle))}
