@@ -28,7 +28,6 @@ if PRODUCTION and (len(SECRET_KEY) < 50 or SECRET_KEY == DEVELOPMENT_SECRET):
     raise ImproperlyConfigured("SECRET_KEY: production needs a secret of at least 50 characters")
 
 DEBUG = env.bool("PORTAL_DEBUG", default=False) and not PRODUCTION
-DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.error_reports.WithoutValues"
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]", "testserver"]
 )
