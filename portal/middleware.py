@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -20,6 +21,8 @@ FEATURES_OFF = (
     "idle-detection magnetometer microphone midi payment picture-in-picture publickey-credentials-get "
     "screen-wake-lock serial usb xr-spatial-tracking"
 )
+API = "/api/"
+ANONYMOUS_BYTES = 64 * 1024  # a name, a password, a code
 PERMISSIONS_POLICY = ", ".join(f"{feature}=()" for feature in FEATURES_OFF.split())
 
 
@@ -36,6 +39,35 @@ class BrowserRules:
         if "public" not in response.get("Cache-Control", ""):  # static files say so
             response["Cache-Control"] = "no-store, private"
         return response
+
+
+class BodyRules:
+    """Refuse a page's request by its announced size, before anything reads or stores a byte of it.
+
+    Stands before the check of the CSRF token, which would read the whole body to find the token in it. Only a
+    verb whose form takes a file, asked for by somebody signed in, takes more than a form's fields.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> HttpResponse | None:
+        """Answer 413 to what is too long; the API looks for itself, since its answers are problems."""
+        if request.path.startswith(API):
+            return None
+        limit = ANONYMOUS_BYTES
+        if request.user.is_authenticated:
+            form = getattr(view, "form_class", None)
+            limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + (form.upload_limit() if form else 0)
+        announced = str(request.META.get("CONTENT_LENGTH") or "0")
+        if announced.isdecimal() and int(announced) <= limit:
+            return None
+        return render(request, "413.html", {"limit": limit}, status=413)
 
 
 class RememberAddress:

@@ -7,6 +7,8 @@ from django.urls import include, path
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import RedirectView
 
+from portal.adminkit.search import search
+
 admin.site.index_title = _("待办事项")
 
 handler404 = "portal.apikit.problems.not_found"
@@ -16,6 +18,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", include("portal.admin.account")),
+    path("admin/search/", admin.site.admin_view(search)),
     path("admin/", admin.site.urls),
     path("api/v1/", include("portal.api_urls")),
 ]

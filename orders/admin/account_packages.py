@@ -46,9 +46,14 @@ class UploadAccountPackageForm(VerbForm):
         help_text=gettext_lazy("用 seal_package.py --accounts 生成、以本行私钥签名的文件。"),
     )
 
+    @classmethod
+    def upload_limit(cls) -> int:
+        """Take what the installation allows an account file, and the seal around it."""
+        return settings.MAX_ACCOUNT_FILE_BYTES + FRAME_BYTES
+
     def clean_file(self) -> Any:
         """Refuse a file above the installation's limit."""
-        return self.bounded_file("file", settings.MAX_ACCOUNT_FILE_BYTES + FRAME_BYTES)
+        return self.bounded_file("file")
 
 
 @register(AccountPackage)

@@ -63,9 +63,14 @@ class UploadAccountsForm(VerbForm):
         help_text=gettext_lazy("CSV 或 XLSX，须有证件号码、户名、账号三列；号码和账号请用文本格式。"),
     )
 
+    @classmethod
+    def upload_limit(cls) -> int:
+        """Take what the installation allows an account file."""
+        return settings.MAX_ACCOUNT_FILE_BYTES
+
     def clean_file(self) -> Any:
         """Refuse a file above the installation's limit."""
-        return self.bounded_file("file", settings.MAX_ACCOUNT_FILE_BYTES)
+        return self.bounded_file("file")
 
 
 def _is_checked(file: AccountFile) -> bool:

@@ -58,9 +58,14 @@ class UploadPackageForm(VerbForm):
         help_text=gettext_lazy("发送方加密、签名后的 ZIP 文件。接收时先核对签名与摘要，再解密。"),
     )
 
+    @classmethod
+    def upload_limit(cls) -> int:
+        """Take what the installation allows a package."""
+        return settings.MAX_PACKAGE_BYTES
+
     def clean_file(self) -> Any:
         """Refuse a file above the installation's limit."""
-        return self.bounded_file("file", settings.MAX_PACKAGE_BYTES)
+        return self.bounded_file("file")
 
 
 @register(Package)

@@ -125,9 +125,14 @@ class CorrectionForm(VerbForm):
             messages.error(self.request, described(exc))
             return None
 
+    @classmethod
+    def upload_limit(cls) -> int:
+        """Take more than any photo may have, so that the check can say what is wrong with it."""
+        return MAX_PHOTO_UPLOAD
+
     def clean_photo(self) -> Any:
         """Refuse a file that cannot be a photo of a card."""
-        return self.bounded_file("photo", MAX_PHOTO_UPLOAD)
+        return self.bounded_file("photo")
 
     def preface(self) -> Any:
         """List what is wrong: field, expected, got."""

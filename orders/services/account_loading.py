@@ -39,7 +39,7 @@ from portal.core.crypto import FieldCipher
 from portal.core.errors import InputRefusedError
 from portal.core.keystore import KeyPurpose
 from portal.core.problems import Problem
-from portal.core.sheets import SheetLimits, read_table
+from portal.core.sheets import SheetKind, SheetLimits, read_table
 from portal.files import cipher, keystore, read_sealed, write_sealed
 from portal.models import User
 from portal.roles import require
@@ -47,6 +47,8 @@ from portal.workflow import locked, move
 
 CHUNK: Final = 2000
 MAX_PROBLEMS: Final = 20_000
+# A binary .xls may carry macros that no check reads.
+ACCEPTED_KINDS: Final[tuple[SheetKind, ...]] = ("xlsx", "csv")
 _ROW_COLUMNS: Final = (
     "id",
     "account_file",
@@ -174,7 +176,7 @@ def _read_into(account_file: AccountFile, dry_run: _DryRun) -> None:
         write_sealed(rows_name(key_id), key_id) as target,
     ):
         sheet = layout.sheet if layout else None
-        rows = read_table(cast("BinaryIO", source), sheet=sheet, limits=limits)
+        rows = read_table(cast("BinaryIO", source), kind=ACCEPTED_KINDS, sheet=sheet, limits=limits)
         for row in dry_run.take(read_lines(rows, layout, today=today())):
             target.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         if not dry_run.row_count:

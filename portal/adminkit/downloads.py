@@ -15,14 +15,18 @@ from portal.texts import told
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _UNSAFE = re.compile(r"[^\w.()（）\-]+")
-NAME_LENGTH = 120
+NAME_BYTES = 180  # a file system takes 255, and browsers add to a name
 
 
 def safe_name(name: str) -> str:
     """Return a file name without folders, control characters or a leading dot."""
     plain = _UNSAFE.sub("_", name).strip("._")
     stem, dot, suffix = plain.rpartition(".")
-    return f"{stem[:NAME_LENGTH]}{dot}{suffix[:10]}" if stem else plain[:NAME_LENGTH] or "download"
+    return f"{_cut(stem)}{dot}{suffix[:10]}" if stem else _cut(plain) or "download"
+
+
+def _cut(name: str) -> str:
+    return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def attachment(content: IO[bytes], name: str, content_type: str = XLSX) -> FileResponse:

@@ -69,13 +69,18 @@ class VerbForm(forms.Form):
     def prepare(self) -> None:
         """Set querysets and initial values that depend on the row or the user."""
 
+    @classmethod
+    def upload_limit(cls) -> int:
+        """Return how many bytes the form's files may have; a form that takes files says how many."""
+        return 0
+
     def preface(self) -> Any:
         """Return safe HTML to stand above the fields, such as what is wrong with the row."""
         return ""
 
-    def bounded_file(self, name: str, limit: int) -> Any:
-        """Return an uploaded file; refuse an empty one and one of more than `limit` bytes."""
-        upload = self.cleaned_data[name]
+    def bounded_file(self, name: str) -> Any:
+        """Return an uploaded file; refuse an empty one and one of more than `upload_limit` bytes."""
+        upload, limit = self.cleaned_data[name], self.upload_limit()
         if upload is not None and upload.size > limit:
             raise forms.ValidationError(
                 _("文件过大：上限 %(limit)s，实为 %(size)s")

@@ -6,6 +6,7 @@ at 1/8 scale.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,10 @@ from portal.core.problems import Problem
 
 FIELD = "photo"
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_PADDING = b"\0\r\n"
+_SCAN = 0xDA
+# A marker; in coded data 0xFF is followed by 0 or by a restart marker.
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _COLOUR = frozenset({"YCbCr", "RGB"})
 
 
@@ -50,9 +55,28 @@ def _check_container(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | Non
         return Problem(column, "photo_not_jpeg", "JPEG文件", f"文件头 {jpeg[:4].hex().upper()}")
     if len(jpeg) < rule.min_bytes:
         return Problem(column, "photo_too_small", f"不少于{rule.min_bytes}字节", f"{len(jpeg)}字节")
-    if not jpeg.rstrip(b"\0\r\n").endswith(_END):
+    if not jpeg.rstrip(_PADDING).endswith(_END):
         return _damaged(column, "缺少结束标记")
+    if not _ends_with_the_picture(jpeg):
+        return _damaged(column, "图像之外还有别的内容")
     return None
+
+
+def _ends_with_the_picture(jpeg: bytes) -> bool:
+    """Tell a picture from a file that is something else as well: nothing may follow its end marker."""
+    at = 2
+    while found := _MARKER.match(jpeg, at):
+        marker, at = jpeg[found.end() - 1], found.end()
+        if marker == _END[1]:
+            return not jpeg[at:].rstrip(_PADDING)
+        at += int.from_bytes(jpeg[at : at + 2])
+        if marker == _SCAN:
+            end = jpeg.find(_END, at)
+            if not jpeg[end + 2 :].rstrip(_PADDING):
+                return True  # the usual case, quickly
+            coded = _MARKER.search(jpeg, at)
+            at = coded.start() if coded else len(jpeg)
+    return True  # the decoder says what is wrong with the markers
 
 
 def _check_header(jpeg: bytes, rule: PhotoRule, column: str) -> Problem | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
@@ -101,15 +101,18 @@ def file_blocks(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(_BLOCK), b"")
 
 
-def check_kind(file: BinaryIO, kind: SheetKind | None, limits: SheetLimits) -> SheetKind:
-    """Return what the content is, or refuse it when that is not `kind`, too large or no table at all."""
+def check_kind(
+    file: BinaryIO, kind: SheetKind | Sequence[SheetKind] | None, limits: SheetLimits
+) -> SheetKind:
+    """Return what the content is, or refuse it when that is no `kind`, too large or no table at all."""
     length = file.seek(0, os.SEEK_END)
     if length > limits.max_bytes:
         limit = f"≤ {limits.max_bytes} 字节"
         raise SheetTooLargeError("表格文件过大", expected=limit, got=str(length))
     found = _kind_of(file, length)
-    if kind not in (None, found):
-        raise SheetKindError("文件内容与所说的格式不符", expected=str(kind), got=found)
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds is not None and found not in kinds:
+        raise SheetKindError("文件内容与所说的格式不符", expected="、".join(kinds), got=found)
     return found
 
 

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +63,7 @@ BLANK: Final = Cell("", "blank")
 def read_table(
     source: Path | BinaryIO,
     *,
-    kind: SheetKind | None = None,
+    kind: SheetKind | Sequence[SheetKind] | None = None,
     sheet: str | None = None,
     limits: SheetLimits | None = None,
 ) -> Iterator[SheetRow]:

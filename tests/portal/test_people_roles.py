@@ -72,7 +72,8 @@ def test_a_new_person_may_nothing_until_the_roles_are_granted(
     assert user.roles == [Role.BANK_CLERK]
     assert browser.get(page("orders.order", "changelist")).status_code == 302, "signed out with the change"
     assert actions() == [
-        "user.added", "rolerequest.made", "access.refused", "session.ended", "user.roles_granted", "rolerequest.granted",
+        "user.added", "rolerequest.made", "access.refused", "session.ended", "user.roles_granted",
+        "rolerequest.granted",
     ]  # fmt: skip
     entry = AuditEntry.objects.get(action="rolerequest.granted")
     assert (entry.actor_name, entry.details["roles"]) == ("security", ["bank_clerk"])
