@@ -66,6 +66,9 @@ SCOPES: Mapping[str, Scope] = {
     "waste.write": _scope(
         _("提交废卡销毁单"), "production.view_carddestruction", "production.request_carddestruction"
     ),
+    "waste.decide": _scope(
+        _("监销废卡"), "production.view_carddestruction", "production.decide_carddestruction"
+    ),
     "statements.read": _scope(_("查看结算单与调整"), "billing.view_statement", "billing.view_adjustment"),
     "statements.write": _scope(
         _("关闭结算单、申请调整"),
@@ -73,6 +76,9 @@ SCOPES: Mapping[str, Scope] = {
         "billing.view_adjustment",
         "billing.close_statement",
         "billing.request_adjustment",
+    ),
+    "statements.decide": _scope(
+        _("复核结算调整"), "billing.view_adjustment", "billing.decide_adjustment"
     ),
     "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
     "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),

@@ -58,7 +58,8 @@ def destroy_rows(rows: QuerySet[AccountRow], *, actor: User | None, undo: ExitSt
 
 
 def _close_file(file: AccountFile, gone: DestroyedRows, actor: User | None) -> None:
-    gone.account_files.append(file.file_name)
+    # Not its name: the certificate goes to the supplier and stays, and banks name files as they like.
+    gone.account_files.append(f"#{file.pk} SM3 {bytes(file.digest).hex()}")
     gone.keys += filter(None, [file.key_id, file.ring_key_id])
     gone.files += [upload_name(file.key_id), rows_name(file.key_id)]
     if file.ring_key_id:

@@ -115,6 +115,32 @@ class ScopedAdmin(UnfoldAdmin[M]):
         """Answer 404 for a row that is not there or not the user's; Django would redirect with a message."""
         raise Http404
 
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Refuse before the row is looked for, so that nobody learns which rows there are."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        return super().history_view(request, object_id, extra_context)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Refuse before the row is looked for: nothing is deleted in the admin."""
+        raise PermissionDenied
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Refuse the page of a row before the row is looked for."""
+        if object_id is not None and not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nothing is added but by a verb."""
         return False
