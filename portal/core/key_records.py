@@ -13,6 +13,7 @@ class KeyPurpose(StrEnum):
     PACKAGE = "package"
     ACCOUNT_FILE = "account_file"
     BATCH = "batch"
+    PROBE = "probe"
     INDEX = "index"
     SM2_PRIVATE = "sm2_private"
     CARD_MASTER = "card_master"
