@@ -25,7 +25,7 @@ from orders.dictionary import COLUMNS, DOCUMENT_TYPES, ETHNICITIES, LABELS, SEXE
 from orders.models import CardholderRecord
 from orders.personal import PersonalPart, masked_name, masked_number, open_problems, open_source
 from orders.problem_labels import problem_label
-from orders.services.lookup import OpenedRow, find_records, open_for_correction
+from orders.services.lookup import OpenedRow, find_records, open_for_correction, view_record
 from orders.services.matching import unmatched_report
 from orders.services.records import Unmasked, correct_record, unmask_record
 from portal.adminkit import (
@@ -37,6 +37,7 @@ from portal.adminkit import (
     organisation_filter,
     register,
     result_page,
+    signed_in,
     status_column,
     table,
     verb,
@@ -225,6 +226,14 @@ class CardholderRecordAdmin(ScopedAdmin[CardholderRecord]):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Follow the role."""
         return request.user.has_perm("orders.view_cardholderrecord")
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        """Show a person's page; that somebody opened it is an event."""
+        if obj is not None:
+            view_record(obj, actor=signed_in(request))
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     @display(description=gettext_lazy("数据包与行号"))
     def place(self, row: CardholderRecord) -> Any:

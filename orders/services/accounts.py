@@ -199,10 +199,12 @@ def rows_name(key_id: str) -> str:
 def check_account_file(account_file: AccountFile, *, actor: User) -> list[Task]:
     """Schedule the dry run; an upload has done so already, and a second time adds nothing."""
     require(actor, "orders.upload_accounts", account_file)
-    with unit_of_work(actor):
+    with unit_of_work(actor) as work:
         fresh = locked(account_file)
         check_move(fresh, AccountFileStatus.CHECKED)
-        return schedule(CHECK_FILE, fresh, actor=actor)
+        tasks = schedule(CHECK_FILE, fresh, actor=actor)
+        work.record("account_file.check_requested", fresh)
+    return tasks
 
 
 def load_account_file(account_file: AccountFile, *, actor: User) -> list[Task]:

@@ -35,7 +35,8 @@ def find_records(
 ) -> list[CardholderRecord]:
     """Find records by exact number, card number or name through the blind index; newest first, at most 50.
 
-    Several values must all fit. The audit keeps which columns were asked and how many rows came, no value.
+    Several values must all fit. The audit keeps which columns were asked and how many rows came, no value but
+    the pseudonym of whom it was.
     """
     require(actor, "orders.view_cardholderrecord")
     asked = {
@@ -49,8 +50,16 @@ def find_records(
     with unit_of_work(actor) as work:
         rows = CardholderRecord.objects.visible_to(actor).filter(**wanted)
         found = list(rows.select_related("package", "bank", "order").order_by("-id")[:MOST_FOUND])
-        work.record("record.searched", None, columns=sorted(wanted), found=len(found))
+        person = {"person": wanted["number_index"].hex()} if "number_index" in wanted else {}
+        work.record("record.searched", None, columns=sorted(wanted), found=len(found), **person)
     return found
+
+
+def view_record(record: CardholderRecord, *, actor: User) -> None:
+    """Note that somebody opened a person's page, masked as it is (R-45)."""
+    require(actor, "orders.view_cardholderrecord", record)
+    with unit_of_work(actor) as work:
+        work.record("record.viewed", record, person=bytes(record.number_index).hex())
 
 
 def open_for_correction(record: CardholderRecord, *, actor: User) -> OpenedRow:

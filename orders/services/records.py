@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.db.models import F
 from django.utils import timezone
@@ -61,6 +61,8 @@ from portal.roles import require
 from portal.texts import told, told_columns
 from portal.workflow import locked, move
 
+# Cells whose values the audit keeps: they say nothing of the person.
+_TOLD_IN_AUDIT = frozenset("AAE008 branch issue_kind card_kind issue_date expiry_date".split())
 _RETURN_COLUMNS = (
     Column("行号", 8),
     Column("社会保障号码", 22),
@@ -125,9 +127,34 @@ def correct_record(
             _store_photo(draft, package, photo, undo)
         corrected = _insert(draft, package)
         _recount(package)
-        changed = sorted(changes) + (["photo"] if photo is not None else [])
-        work.record("record.corrected", corrected, reason=reason, fields=changed, version=corrected.version)
+        work.record(
+            "record.corrected",
+            corrected,
+            reason=reason,
+            fields=sorted(changes) + (["photo"] if photo is not None else []),
+            version=corrected.version,
+            person=bytes(corrected.number_index).hex(),
+            **_before_and_after(open_source(old), changes),
+            **_other_person(old, corrected),
+        )
     return corrected
+
+
+def _before_and_after(source: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the changed cells that name no person; of the others the audit keeps the column only."""
+    told = sorted(set(changes) & _TOLD_IN_AUDIT)
+    if not told:
+        return {}
+    return {
+        "before": {code: source.get(code, "") for code in told},
+        "after": {code: changes[code] for code in told},
+    }
+
+
+def _other_person(old: CardholderRecord, corrected: CardholderRecord) -> dict[str, Any]:
+    """Return the pseudonym the record had, where its number was changed."""
+    before, after = bytes(old.number_index), bytes(corrected.number_index)
+    return {} if before == after else {"person_before": before.hex()}
 
 
 def _corrected(old: CardholderRecord, changes: Mapping[str, str], photo: bytes | None, actor: User) -> Draft:

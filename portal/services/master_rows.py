@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -33,12 +33,26 @@ def save_row(row: M, *, changed: Sequence[str], actor: User) -> M:
     scoped = hasattr(type(row)._default_manager.all(), "visible_to")
     require(actor, f"{options.app_label}.{verb}_{options.model_name}", row if scoped and not adding else None)
     check_values(row)
+    fields = _written(row, changed)
     with unit_of_work(actor) as work:
+        before = _values(type(row)._base_manager.select_for_update().filter(pk=row.pk).first(), fields)
         row.save()
         _require_own(row, actor)
         action = f"{options.model_name}.{'added' if adding else 'changed'}"
-        work.record(action, row, fields=sorted(changed))
+        work.record(action, row, fields=sorted(changed), before=before, after=_values(row, fields))
     return row
+
+
+def _written(row: models.Model, changed: Sequence[str]) -> list[str]:
+    """Return the columns of the changed fields; a form may have fields that are none."""
+    columns = {field.name: field.attname for field in row._meta.concrete_fields}
+    return sorted(columns[name] for name in changed if name in columns)
+
+
+def _values(row: models.Model | None, fields: Sequence[str]) -> dict[str, Any]:
+    """Return what the audit keeps of a row's columns: bytes are digests and seals, which say nothing."""
+    values = {name: getattr(row, name) for name in fields} if row is not None else {}
+    return {name: "***" if isinstance(value, bytes | memoryview) else value for name, value in values.items()}
 
 
 def _require_own(row: models.Model, actor: User) -> None:

@@ -81,7 +81,7 @@ def change_user(
         moved = organisation.pk != fresh.organisation_id or set(roles) != set(fresh.roles)
         if fresh.pk == actor.pk and (not is_active or moved):
             raise RoleRefusedError("不能停用自己或修改自己的角色，请由另一名系统管理员办理")
-        before = {"roles": fresh.roles, "active": fresh.is_active}
+        before, person = {"roles": fresh.roles, "active": fresh.is_active}, fresh.get_full_name()
         fresh.last_name, fresh.first_name, fresh.is_active = last_name.strip(), first_name.strip(), is_active
         # At another organisation nothing stays; until the request for it is granted the person stays here.
         place(fresh, fresh.organisation or organisation, narrowed(fresh, organisation, roles))
@@ -90,7 +90,13 @@ def change_user(
         after = {"roles": fresh.roles, "active": fresh.is_active}
         if before != after:
             end_sessions(fresh, actor=actor, reason="rights_taken")
-        work.record("user.changed", fresh, before=before, after=after, organisation=organisation.code)
+        work.record(
+            "user.changed",
+            fresh,
+            before=before | {"name": person},
+            after=after | {"name": fresh.get_full_name()},
+            organisation=organisation.code,
+        )
         if moved and (organisation.pk != fresh.organisation_id or set(roles) - set(fresh.roles)):
             request_roles(fresh, organisation, roles, actor=actor)
     return fresh

@@ -162,8 +162,20 @@ def test_a_person_is_found_by_exact_number_name_and_card_number(package: Package
     for part in (number[:-1], number[:6], "%", name[0]):
         assert "找到 0 条记录" in text(desk.post(page(RECORD, "find"), {"name": part}))
     details = AuditEntry.objects.filter(action="record.searched").values_list("details", flat=True)
-    assert {"columns": ["number_index"], "found": 1} in details
+    person = bytes(record.number_index).hex()
+    assert {"columns": ["number_index"], "found": 1, "person": person} in details
     assert number not in str(list(details))
+
+
+def test_opening_a_persons_page_is_an_event_under_a_pseudonym(package: Package, desk: Client) -> None:
+    """Reading personal data is recorded, masked as it was shown (issue 3, Audit; R-45)."""
+    record = CardholderRecord.objects.order_by("pk").first()
+    assert record is not None
+    desk.get(page(RECORD, "change", record.pk))
+    entry = AuditEntry.objects.first()
+    assert entry is not None
+    assert (entry.action, entry.object_id) == ("record.viewed", str(record.pk))
+    assert entry.details == {"person": bytes(record.number_index).hex()}
 
 
 def test_a_search_without_a_value_is_refused(package: Package, desk: Client) -> None:

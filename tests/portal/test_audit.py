@@ -17,6 +17,7 @@ from portal.audit import client_address, record_alone, unit_of_work, verify_chai
 from portal.core.audit_findings import ChainFault, Reason
 from portal.core.audit_forms import COLUMNS, GENESIS, Entry
 from portal.models import AuditEntry, Organisation, User
+from portal.services.master_rows import save_row
 
 
 def entries() -> list[tuple[int, str]]:
@@ -188,3 +189,28 @@ class TestChain:
         for thread in threads:
             thread.join()
         assert verify_chain() == (40, None)
+
+
+class TestBeforeAndAfter:
+    """Who changed what: simple rows keep both sides of every changed column (issue 3, Audit)."""
+
+    def test_a_changed_row_keeps_both_sides(self, clerk: User) -> None:
+        row = clerk.organisation
+        assert row is not None
+        row.short_name = "人社局"
+        save_row(row, changed=["short_name", "no_column"], actor=User.objects.system())
+        entry = AuditEntry.objects.get()
+        assert (entry.action, entry.details) == (
+            "organisation.changed",
+            {
+                "fields": ["no_column", "short_name"],
+                "before": {"short_name": "采购人"},
+                "after": {"short_name": "人社局"},
+            },
+        )
+
+    def test_an_added_row_has_no_before(self, db: None) -> None:
+        row = Organisation(kind="bank", code="B1", name="银行", short_name="行")
+        save_row(row, changed=["code"], actor=User.objects.system())
+        entry = AuditEntry.objects.get()
+        assert entry.details == {"fields": ["code"], "before": {}, "after": {"code": "B1"}}

@@ -83,7 +83,8 @@ class TestCorrectRecord:
         )
         assert actions()[-2:] == ["cardholderrecord.superseded", "record.corrected"]
         details = AuditEntry.objects.latest("position").details
-        assert details == {"reason": "来函更正", "fields": ["AAZ500"], "version": 2}
+        person = bytes(CardholderRecord.objects.latest("pk").number_index).hex()
+        assert details == {"reason": "来函更正", "fields": ["AAZ500"], "version": 2, "person": person}
 
     def test_the_same_record_is_corrected_once(self, world: World, returned: CardholderRecord) -> None:
         changes = {"AAZ500": PEOPLE[1].card_number}
