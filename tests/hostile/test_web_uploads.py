@@ -1,4 +1,4 @@
-"""Uploads are judged by their content: not by name, nor by declared type, and never in part (issue 3, Web)."""
+"""Uploads are judged by content: not by name, nor by declared type, and never in part (issue 3, Web)."""
 
 from __future__ import annotations
 
