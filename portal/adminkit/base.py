@@ -174,6 +174,8 @@ class ScopedAdmin(UnfoldAdmin[M]):
         ]
 
     def _shown(self, name: Any, request: HttpRequest) -> Any:
+        if isinstance(name, (tuple, list)):  # several on one line
+            return tuple(self._shown(each, request) for each in name)
         if not isinstance(name, str) or (self._is_editable(name) and self._may_edit(request, name)):
             return name
         try:

@@ -79,7 +79,7 @@ def receive_lot(
         serial_text(serial_prefix, bound)
     with unit_of_work(actor) as work:
         locked(contract)
-        _refuse_known(number, serial_prefix, first_serial, last)
+        _refuse_known(contract, number, serial_prefix, first_serial, last)
         lot = StockLot.objects.create(
             contract=contract,
             number=number,
@@ -256,13 +256,16 @@ def _check_there(lot: StockLot, kind: LocationKind, quantity: int) -> None:
         )
 
 
-def _refuse_known(number: str, prefix: str, first: int, last: int) -> None:
+def _refuse_known(contract: Contract, number: str, prefix: str, first: int, last: int) -> None:
     if StockLot.objects.filter(number=number).exists():
         raise StockRefusedError("白卡批号已入库", got=number)
-    for lot in StockLot.objects.filter(serial_prefix=prefix, first_serial__lte=last):
+    known = StockLot.objects.filter(serial_prefix=prefix, first_serial__lte=last)
+    for lot in known.select_related("contract"):
         if lot.first_serial + lot.quantity > first:
+            # Chips are unique in the world, so another supplier's lot stops this one; it is not named.
+            named = lot.contract.supplier_id == contract.supplier_id
             raise StockRefusedError(
-                "序列号与已入库的白卡批重叠", where=str(lot), got=serial_text(prefix, first)
+                "序列号与已入库的白卡批重叠", where=str(lot) if named else "", got=serial_text(prefix, first)
             )
 
 

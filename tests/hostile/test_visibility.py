@@ -20,12 +20,13 @@ from django.test import override_settings
 from django.urls import reverse
 from rest_framework.throttling import SimpleRateThrottle
 
+from orders.models import Order
 from portal.choices import ADMINISTRATORS, OrganisationKind
 from portal.models import Organisation
 from portal.roles import PERMISSIONS
 from portal.scoping import ScopedModel
 from portal.services.people import ROLE_HOMES
-from production.models import Card
+from production.models import Batch, Card
 from stations.models import Station
 from tests.api import client_of
 from tests.architecture.programme_run import folders
@@ -115,7 +116,7 @@ def test_no_role_opens_a_neighbours_row(kind: str, role: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_neighbours_row_is_as_if_it_were_not_there(kind: str) -> None:
-    """D12: whoever may do everything at home is answered as for a row that is not there, and sends in vain."""
+    """D12: whoever may do all at home is answered as for a row that is not there, and sends in vain."""
     user = onlooker(kind).everyone
     reader = Reader(signed_in(user), markers(user))
     wrong, missing = [], 0
@@ -144,6 +145,29 @@ def test_own_pages_lists_searches_and_files_name_no_neighbour(kind: str) -> None
             walk.visited.add(route.name)
     assert (walk.wrong, walk.reader.found) == ([], [])
     assert {"admin:index", "admin:production_delivery_download"} <= walk.visited
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocomplete_and_the_search_field_offer_no_neighbour(kind: str) -> None:
+    """D12: whatever is typed where Django completes foreign keys, and into the sidebar's search."""
+    user = onlooker(kind).everyone
+    reader = Reader(signed_in(user), markers(user))
+    words = [str(hidden_row(model, user)) for model in (Organisation, Order, Batch)]
+    choices = [
+        {"app_label": model._meta.app_label, "model_name": model._meta.model_name, "field_name": field.name}
+        for model in admin.site._registry
+        for field in model._meta.fields
+        if field.is_relation and getattr(admin.site._registry.get(field.related_model), "search_fields", ())
+    ]
+    assert choices
+    for word in ("", *words):
+        for choice in choices:
+            answer = reader.get(reverse("admin:autocomplete"), {**choice, "term": word})
+            assert answer.status_code in {OK, FORBIDDEN}
+            if answer.status_code == OK and word:
+                assert answer.json()["results"] == [], (choice, word)
+        reader.get("/admin/search/", {"s": word})
+    assert reader.found == []
 
 
 def test_the_walk_finds_what_is_there() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 
+from orders.models import Contract
 from portal.choices import Role
 from portal.core.errors import PermissionRefusedError, SamePersonError, TransitionRefusedError
 from portal.files import keystore
@@ -60,6 +61,26 @@ class TestReceipt:
         assert (movement.kind, movement.source, movement.quantity) == (MovementKind.RECEIPT, None, 500)
         assert movement.target.kind == LocationKind.WAREHOUSE
         assert AuditEntry.objects.filter(action="stocklot.received", object_id=str(lot.pk)).count() == 1
+
+    def test_another_suppliers_lot_is_not_named(self, world: World) -> None:
+        """R-45: whoever takes in serials of another supplier's lot learns they are taken, not by whom."""
+        own = world.lot(500)
+        again: dict[str, Any] = {
+            "number": "LOT-2", "serial_prefix": "FS26A", "first_serial": 1, "quantity": 5,
+            "received_on": "2026-11-23",
+        }  # fmt: skip
+        with pytest.raises(stock.StockRefusedError) as caught:
+            stock.receive_lot(world.contract, **again, actor=world.keeper)
+        assert caught.value.where == own.number
+        other = world.other_planner.organisation
+        keeper = User.objects.create(username="k2", organisation=other, roles=[Role.WAREHOUSE_KEEPER])
+        contract = Contract.objects.create(
+            number="HT-2", lot=2, supplier=other, quantity_cap=10, budget=90, finished_price=9, face_fee=1,
+            signed_on="2026-01-15", status="active",
+        )  # fmt: skip
+        with pytest.raises(stock.StockRefusedError) as caught:
+            stock.receive_lot(contract, **again, actor=keeper)
+        assert (caught.value.where, own.number in str(caught.value)) == ("", False)
 
     @pytest.mark.parametrize(
         ("prefix", "first", "refused"),
