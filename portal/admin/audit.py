@@ -49,7 +49,7 @@ from portal.services.audit import (
     write_audit_list,
 )
 from portal.services.audit_anchors import sign_anchor
-from portal.texts import told
+from portal.texts import listed, told
 
 COLOURS = {"done": "success", "refused": "warning", "failed": "danger"}
 
@@ -130,6 +130,7 @@ class AuditEntryAdmin(ScopedAdmin[AuditEntry]):
     """What happened, who did it, when; nobody can change it."""
 
     paginator = KeysetPaginator
+    list_max_show_all = 0
     list_display = (
         "position", "at", "actor_name", "organisation_code", "happened", "object_label", "outcome", "address",
     )  # fmt: skip
@@ -150,6 +151,12 @@ class AuditEntryAdmin(ScopedAdmin[AuditEntry]):
         "position", "at", "actor_name", "organisation_code", "address", "happened", "object_type",
         "object_id", "object_label", "outcome", "changes", "content", "digests",
     )  # fmt: skip
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Show no number of results: it is only that of the page, nothing is counted."""
+        found = super().get_changelist_instance(request)
+        found.full_result_count = found.result_count
+        return found
 
     @display(description=gettext_lazy("动作"))
     def happened(self, row: AuditEntry) -> str:
@@ -306,7 +313,9 @@ def _named(name: str) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, (dict, list)):
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+        return listed(value) or "-"
+    if isinstance(value, dict | list):
         return format_html('<pre class="pk-pre">{}</pre>', json.dumps(value, ensure_ascii=False, indent=1))
     if isinstance(value, bool):
         return _("是") if value else _("否")

@@ -107,6 +107,7 @@ def test_before_and_after_stand_side_by_side(auditor: Client, clerk: User) -> No
         work.record("user.changed", clerk, **sides, organisation="HRSS")
     shown = text(auditor.get(page(LISTING, "change", 1)))
     assert "<td>启用</td><td>是</td><td>否</td>" in shown
+    assert "<td>角色</td><td>auditor</td><td>-</td>" in shown
     assert "<td>单位</td><td>HRSS</td>" in shown
 
 
@@ -261,3 +262,6 @@ class TestManyEntries:
         assert f"/auditentry/{MANY - 50}/change/" in second
         assert f"/auditentry/{MANY - 49}/change/" not in second
         assert 'rel="next"' not in listed(auditor, before="51")
+        everything = listed(auditor, all="")
+        assert f"/auditentry/{MANY - 50}/change/" not in everything
+        assert "显示全部" not in first + everything

@@ -131,7 +131,8 @@ class TestCommands:
         kept = tmp_path / "anchors.json"
         assert say("audit_anchor", out=kept).startswith("锚点 1：至第 3 条，摘要 ")
         assert say("audit_verify", anchors=kept) == "审计链完好：5 条\n锚点：1 个，签名有效\n"
-        assert say("audit_anchor").startswith("锚点 2：至第 5 条")
+        assert say("audit_anchor", key_out=tmp_path / "portal.pub").startswith("锚点 2：至第 5 条")
+        assert (tmp_path / "portal.pub").read_text() == portal_key().public.to_pem()
         with pytest.raises(CommandError, match="无法写入"):
             say("audit_anchor", out=kept)
 

@@ -1,4 +1,4 @@
-"""Sign an anchor of the audit's chain: manage.py audit_anchor [--out FILE]."""
+"""Sign an anchor of the audit's chain: manage.py audit_anchor [--out FILE] [--key-out FILE]."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from portal.core.errors import PortalError
+from portal.files import portal_key
 from portal.models import User
 from portal.services.audit import export_anchors
 from portal.services.audit_anchors import sign_anchor
@@ -21,6 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         parser.add_argument("--out", type=Path, metavar="FILE", help="把全部锚点写入此文件（不得已存在）")
+        parser.add_argument("--key-out", type=Path, metavar="FILE", help="把签署公钥写入此文件（PEM）")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Sign, then write."""
@@ -37,6 +39,8 @@ class Command(BaseCommand):
                 )
             if options["out"]:
                 self._write(options["out"], export_anchors(actor=system))
+            if options["key_out"]:
+                self._write(options["key_out"], portal_key().public.to_pem())
         except PortalError as exc:
             raise CommandError(str(exc)) from exc
 
@@ -46,4 +50,4 @@ class Command(BaseCommand):
                 file.write(text)
         except OSError as exc:
             raise CommandError(f"无法写入 {path}：{exc.strerror}") from exc
-        self.stdout.write(f"全部锚点已写入 {path}")
+        self.stdout.write(f"已写入 {path}")
