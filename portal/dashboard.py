@@ -30,6 +30,7 @@ from portal.texts import listed, told
 
 MOST_COUNTED = 1000
 DEADLINES_SHOWN = 12
+COUNTER = ("stations.issue_card", "stations.decide_case")
 
 # Navigation: the steps of the main job (architecture §3), then what supports them.
 GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
@@ -94,6 +95,17 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
         ),
     ),
     (
+        "即时制卡",
+        (
+            ("stations.issuance", "contactless"),
+            ("stations.emergencycase", "emergency"),
+            ("stations.stationblank", "sim_card"),
+            ("stations.blankrequest", "move_to_inbox"),
+            ("stations.stationday", "event_available"),
+            ("stations.station", "point_of_sale"),
+        ),
+    ),
+    (
         "结算",
         (
             ("billing.statement", "request_quote"),
@@ -107,7 +119,6 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
             ("orders.bankprofile", "tune"),
             ("orders.deliverypoint", "location_on"),
             ("portal.organisation", "domain"),
-            ("stations.station", "point_of_sale"),
         ),
     ),
     (
@@ -140,8 +151,10 @@ def without_inline_style(request: HttpRequest) -> dict[str, Any]:
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups: work steps with the pages the user's roles may see."""
-    home = {"title": _("待办事项"), "icon": "home", "link": reverse("admin:index")}
-    groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
+    first = [{"title": _("待办事项"), "icon": "home", "link": reverse("admin:index")}]
+    if any(request.user.has_perm(permission) for permission in COUNTER):
+        first.append({"title": _("制卡柜台"), "icon": "add_card", "link": reverse("counter")})
+    groups: list[dict[str, Any]] = [{"title": "", "items": first}]
     for title, entries in GROUPS:
         items = [
             _entry(apps.get_model(label), icon)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +23,16 @@ FEATURES_OFF = (
 )
 API = "/api/"
 ANONYMOUS_BYTES = 64 * 1024  # a name, a password, a code
-PERMISSIONS_POLICY = ", ".join(f"{feature}=()" for feature in FEATURES_OFF.split())
+
+
+def permissions_policy(*, allowed: Sequence[str] = ()) -> str:
+    """Return the header that switches features off; the page that takes a photo keeps the camera."""
+    return ", ".join(
+        f"{feature}=(self)" if feature in allowed else f"{feature}=()" for feature in FEATURES_OFF.split()
+    )
+
+
+PERMISSIONS_POLICY = permissions_policy()
 
 
 class BrowserRules:
@@ -34,7 +43,7 @@ class BrowserRules:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        response["Permissions-Policy"] = PERMISSIONS_POLICY
+        response.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         response["Cross-Origin-Resource-Policy"] = "same-origin"
         if "public" not in response.get("Cache-Control", ""):  # static files say so
             response["Cache-Control"] = "no-store, private"

@@ -25,6 +25,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", include("portal.admin.account")),
+    path("admin/counter/", include("stations.admin.counter_urls")),
     path("admin/search/", admin.site.admin_view(search)),
     path("admin/r/<int:content_type_id>/<path:object_id>/", _nothing),
     path("admin/", admin.site.urls),

@@ -8,11 +8,13 @@ from datetime import date, datetime, time
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from orders.models import SupplierChoice
 from portal.audit import record_alone, unit_of_work
 from portal.bulk import copy_rows
+from portal.choices import OrganisationKind
 from portal.core.clock import today
 from portal.core.errors import ConflictError, InputRefusedError
-from portal.models import User
+from portal.models import Organisation, User
 from portal.roles import require, require_second_person
 from portal.workflow import locked, move
 from production.choices import LocationKind, MovementKind, Outcome, RequestStatus
@@ -65,10 +67,21 @@ def request_blanks(station: Station, lot: StockLot, quantity: int, *, actor: Use
     require(actor, "stations.request_blanks", station)
     if not 1 <= quantity <= MOST_AT_ONCE:
         raise StockRefusedError("领用数量超出范围", expected=f"1–{MOST_AT_ONCE}", got=str(quantity))
+    if not _may_draw_on(station.operator, lot):
+        raise StockRefusedError("没有这个白卡批")
     with unit_of_work(actor) as work:
         request = BlankRequest.objects.create(station=station, lot=lot, quantity=quantity, requested_by=actor)
         work.record("blankrequest.requested", request, quantity=quantity, lot=lot.number)
     return request
+
+
+def _may_draw_on(operator: Organisation, lot: StockLot) -> bool:
+    """Keep suppliers to their own lots, banks to those of suppliers they chose; others are not named (D12)."""
+    if operator.kind == OrganisationKind.SUPPLIER:
+        return lot.contract.supplier_id == operator.pk
+    if operator.kind == OrganisationKind.BANK:
+        return SupplierChoice.objects.filter(bank=operator, contract=lot.contract_id).exists()
+    return True
 
 
 def decide_blanks(request: BlankRequest, *, approve: bool, actor: User) -> BlankRequest:

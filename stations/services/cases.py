@@ -93,6 +93,18 @@ def person_of(case: EmergencyCase) -> CasePerson:
     return CasePerson(entered["row"], photo, entered["account"])
 
 
+def view_person(case: EmergencyCase, *, actor: User) -> CasePerson:
+    """Show what was entered to whoever decides, so that it can be held against the person; an event."""
+    require(actor, "stations.decide_case", case)
+    with unit_of_work(actor) as work:
+        fresh = locked(case)
+        if fresh.status != CaseStatus.REQUESTED:
+            raise CaseRefusedError("该申请已复核，资料已清除", got=str(fresh.get_status_display()))
+        person = person_of(fresh)
+        work.record("emergencycase.viewed", fresh, person=bytes(fresh.number_index).hex())
+    return person
+
+
 def decide_case(case: EmergencyCase, *, approve: bool, text: str = "", actor: User) -> EmergencyCase:
     """Approve or refuse as the second person; approval writes the record, either way the case forgets."""
     require(actor, "stations.decide_case", case)
