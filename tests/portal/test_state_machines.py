@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import models
+from django.db import connection, models
 from django.utils import timezone
 
-from billing.models import SettlementPeriod, Statement
+from billing.models import Adjustment, SettlementPeriod, Statement
 from orders.models import AccountFile, CardholderRecord, Contract, Order, Package
 from portal.core.errors import TransitionRefusedError
 from portal.models import AuditEntry, KeyImport, RoleRequest
@@ -20,6 +20,7 @@ from portal.workflow import check_move, move
 from production.models import (
     Batch,
     Card,
+    CardDestruction,
     Delivery,
     DestructionRequest,
     MachineFile,
@@ -96,6 +97,20 @@ def _statement(world: World) -> Statement:
     return Statement.objects.create(period=period, drafted_at=timezone.now(), drafted_by=world.clerk)
 
 
+def _adjustment(world: World) -> Adjustment:
+    return Adjustment.objects.create(
+        statement=_statement(world), bank=world.bank, card_kind="finished", count_change=-1, unit_price=9,
+        amount=-9, reason="多计", requested_by=world.approver,
+    )  # fmt: skip
+
+
+def _card_destruction(world: World) -> CardDestruction:
+    return CardDestruction.objects.create(
+        number="XH-1", contract=world.contract, method="shredded", place="佛山", serials=["S1"], card_count=1,
+        requested_by=world.keeper,
+    )  # fmt: skip
+
+
 def _role_request(world: World) -> RoleRequest:
     return RoleRequest.objects.create(
         user=world.keeper, organisation=world.keeper.organisation, roles=[], requested_by=world.clerk
@@ -112,7 +127,9 @@ def _key_import(world: World) -> KeyImport:
 # One row of each machine, complete enough to stand in each of its states.
 ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     AccountFile: _account_file,
+    Adjustment: _adjustment,
     Batch: _batch,
+    CardDestruction: _card_destruction,
     CardholderRecord: _record,
     Contract: lambda world: world.contract,
     Delivery: _delivery,
@@ -139,9 +156,17 @@ def stored(row: models.Model) -> dict[str, Any]:
     return found
 
 
-def bring(row: models.Model, state: str) -> None:
-    """Put the row into a state behind the machine's back."""
-    type(row)._base_manager.filter(pk=row.pk).update(status=state)
+def bring(row: models.Model, state: str, world: World) -> None:
+    """Put the row into a state behind the back of the machine and of the triggers that keep what is final."""
+    values: dict[str, Any] = {"status": state}
+    if isinstance(row, (Adjustment, CardDestruction)):
+        values["decided_by"] = None if state == "requested" else world.quality
+    if isinstance(row, CardDestruction):
+        values["destroyed_on"] = DAY if state == "approved" else None
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        type(row)._base_manager.filter(pk=row.pk).update(**values)
+        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
     row.refresh_from_db()
 
 
@@ -176,7 +201,7 @@ def test_what_the_table_does_not_list_is_refused(model: Any, world: World) -> No
     """product(states, states) minus the table: refused, nothing changed, nothing audited."""
     row = ROWS[model](world)
     for source, target in product(states(model), states(model)):
-        bring(row, source)
+        bring(row, source, world)
         if target in model.TRANSITIONS.get(source, frozenset()):
             check_move(row, target)
             continue
