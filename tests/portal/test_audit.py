@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from portal.audit import client_address, record_alone, unit_of_work, verify_chain
 from portal.core.audit_findings import ChainFault, Reason
-from portal.core.audit_forms import COLUMNS, GENESIS, Entry
+from portal.core.audit_forms import COLUMNS, GENESIS, Entry, details_text
+from portal.core.crypto import sm3
 from portal.models import AuditEntry, Organisation, User
 from portal.services.master_rows import save_row
 
@@ -214,3 +215,30 @@ class TestBeforeAndAfter:
         save_row(row, changed=["code"], actor=User.objects.system())
         entry = AuditEntry.objects.get()
         assert entry.details == {"fields": ["code"], "before": {}, "after": {"code": "B1"}}
+
+
+class TestOlderForm:
+    def test_entries_written_as_json_still_verify_and_the_chain_goes_on(self, clerk: User) -> None:
+        """Migration 0006 leaves them as they are; form 2 continues from their digest."""
+        at = dt.datetime(2026, 11, 1, 8, 30, tzinfo=dt.UTC)
+        columns: dict[str, Any] = {
+            "position": 1,
+            "actor_id": 7,
+            "actor_name": "clerk",
+            "organisation_code": "HRSS",
+            "address": "192.0.2.7",
+            "action": "batch.released",
+            "object_type": "production.batch",
+            "object_id": "5",
+            "object_label": "批次",
+            "details": {"before": "approved", "after": "released", "share": 0.001},
+            "result": "done",
+        }
+        digest = sm3(GENESIS + details_text(columns | {"at": at.isoformat()}).encode())
+        AuditEntry.objects.create(form=1, at=at, previous_digest=GENESIS, digest=digest, **columns)
+        record_alone("event", actor=clerk)
+        assert verify_chain() == (2, None)
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE portal_auditentry DISABLE TRIGGER USER")
+            cursor.execute("UPDATE portal_auditentry SET object_id = '6' WHERE position = 1")
+        assert verify_chain() == (0, ChainFault(1, Reason.CHANGED))

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from orders.personal import number_index
 from portal.audit import client_address, record_alone, unit_of_work, verify_chain
 from portal.audit_labels import action_label
 from portal.choices import Role
@@ -92,6 +93,12 @@ def test_a_person_is_found_by_a_number_that_stands_in_no_address(auditor: Client
     assert newest is not None
     assert (newest.action, newest.details) == ("audit.person_searched", {"person": pseudonym(NUMBER)})
     assert NUMBER not in answer["Location"] + shown
+
+
+@pytest.mark.parametrize("number", [NUMBER, f" {NUMBER} ", "44060119900101123x", "12345"])
+def test_the_pseudonym_is_the_index_of_records(number: str) -> None:
+    """What the kernel computes for auditors is what the orders app writes into entries."""
+    assert pseudonym(number) == number_index(number).hex()
 
 
 def test_an_empty_number_is_asked_again(auditor: Client) -> None:
