@@ -149,7 +149,8 @@ STATIC_ROOT = VAR_DIR / "static"
 WHITENOISE_USE_FINDERS = not PRODUCTION
 PORTAL_CODE = env.str("PORTAL_CODE", default="FOSHAN-PORTAL")  # our name as recipient of sealed packages
 CITY_CODE = env.str("CITY_CODE", default="440600")
-CARD_PROFILE = env.str("CARD_PROFILE", default="sssc-3.0-sm4")
+CARD_PROFILE = env.str("CARD_PROFILE", default="sssc-3.0-sm4")  # or sssc-2.0-3des
+PAYMENT_DIR = env.str("PAYMENT_DIR", default="")  # one reviewed file a bank: <code>.json, no keys in it
 FACE_TEMPLATE = env.str("FACE_TEMPLATE", default="plain")
 CARD_INITIAL_PIN = env.str("CARD_INITIAL_PIN", default="123456")  # people change it at first use
 CARD_INITIALISER = env.str("CARD_INITIALISER", default="440600000001")  # 初始化机构编号, up to 24 digits

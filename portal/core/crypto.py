@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from gmssl_pyx import (
@@ -99,11 +101,23 @@ class BlindIndex:
 
 def sm4_blocks(key: bytes, blocks: bytes) -> bytes:
     """Encrypt many 16-byte blocks on their own in one context; for key derivation only, never for content."""
-    _require_sm4_key(key)
     if len(blocks) % BLOCK_SIZE:
         raise ValueError(f"not a multiple of {BLOCK_SIZE} bytes: {len(blocks)}")
-    encryptor = Cipher(algorithms.SM4(key), modes.ECB()).encryptor()  # noqa: S305 - raw blocks are the purpose
-    return encryptor.update(blocks) + encryptor.finalize()
+    return sm4_encryptor(key)(blocks)
+
+
+def sm4_encryptor(key: bytes) -> Callable[[bytes], bytes]:
+    """Return what encrypts whole blocks on their own, again and again in one context, for cards' MACs."""
+    _require_sm4_key(key)
+    return Cipher(algorithms.SM4(key), modes.ECB()).encryptor().update  # noqa: S305 - raw blocks are the purpose
+
+
+def triple_des_encryptor(key: bytes) -> Callable[[bytes], bytes]:
+    """Return the same for 3DES with two keys (16 bytes), or single DES (8): cards that know no other."""
+    whole = {16: key + key[:8], 8: key * 3}.get(len(key))
+    if whole is None:
+        raise KeyFormatError("3DES 密钥长度不对", expected="8 或 16 字节", got=f"{len(key)} 字节")
+    return Cipher(TripleDES(whole), modes.ECB()).encryptor().update  # noqa: S305 - raw blocks are the purpose
 
 
 def kcv(key: bytes) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from portal.core.errors import InputRefusedError
-from portal.core.names import decode_gb18030, encode_gb18030, split_name
+from portal.core.names import NameTooLongError, decode_gb18030, encode_gb18030, split_name
 from production.personalization.holder import CardHolder
 from production.personalization.profile import CardProfile, Field
 from production.personalization.tlv import (
@@ -109,6 +109,7 @@ def build_chip(holder: CardHolder, profile: CardProfile, card_identifier: bytes)
     """Write the holder's values into the profile's files; raise ChipContentError naming the tag."""
     texts = _texts(holder, profile, card_identifier)
     parts = dict(zip(_NAME_PARTS, split_name(holder.name), strict=True))
+    _check_name(parts, profile)
     files: dict[str, bytes] = {}
     for plan in _plans(profile):
         content = bytearray(plan.initial)
@@ -228,6 +229,13 @@ def _fill(path: str, f: Field, part: bytes) -> bytes:
             "姓名过长", where=where, expected=f"不超过 {f.length} 字节", got=f"{len(part)} 字节"
         )
     return part.ljust(f.length, b"\x00")
+
+
+def _check_name(parts: Mapping[str, bytes], profile: CardProfile) -> None:
+    """Refuse a name that goes on where the card has no extension: it would be cut without a word (R-18)."""
+    first, second = (_source_paths(profile).get(part) for part in _NAME_PARTS)
+    if parts[_NAME_PARTS[1]] and second is None:
+        raise NameTooLongError("姓名超出芯片容量", where=first or "", expected="卡片没有姓名扩展")
 
 
 def _allowed(f: Field, text: str) -> str:

@@ -1,7 +1,7 @@
-"""Card keys by SM4 diversification, one master key over many cards at a time (R-25).
+"""Card keys by diversification, one master key over many cards at a time (R-25).
 
-Facts of the card, section 3: child = SM4(parent, factor || NOT factor), one block per step. Levels from the
-top: province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = end of ATR.
+Facts of the card, section 3: child = E(parent, factor || NOT factor), one block of SM4 or two of 3DES. Levels
+from the top: province factor = 2 digits + "0000sh", city factor = 6 digits + "sx", card factor = end of ATR.
 Assumption: the levels of a PSAM usage byte also say where in that chain a key's master starts.
 Derivation by column is what makes it fast: creating a cipher costs fifty times the block itself.
 """
@@ -13,11 +13,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from portal.core.crypto import KEY_SIZE, sm4_blocks
 from portal.core.errors import PortalError
+from production.personalization.card_crypto import FACTOR_SIZE, KEY_SIZE, card_cipher
 from production.personalization.profile import CardKey, CardProfile
 
-FACTOR_SIZE = 8
+__all__ = [
+    "FACTOR_SIZE",
+    "KEY_SIZE",
+    "CardKeys",
+    "KeyDerivationError",
+    "card_factor",
+    "city_factor",
+    "city_key",
+    "city_keys",
+    "derivation_block",
+    "derive_card_keys",
+    "diversify",
+    "province_factor",
+    "split_block",
+]
 
 
 class KeyDerivationError(PortalError):
@@ -91,30 +105,37 @@ def derivation_block(factor: bytes) -> bytes:
     return factor + bytes(b ^ 0xFF for b in factor)
 
 
-def diversify(parent: bytes, factor: bytes) -> bytes:
+def diversify(parent: bytes, factor: bytes, algorithm: str = "sm4") -> bytes:
     """Return the child key of one level."""
-    return sm4_blocks(parent, derivation_block(factor))
+    return card_cipher(algorithm).encrypt(parent, derivation_block(factor))
 
 
-def city_key(master: bytes, key: CardKey, area: str) -> bytes:
+def city_key(master: bytes, key: CardKey, area: str, algorithm: str = "sm4") -> bytes:
     """Bring a master key down to the city: two steps for a national key, one for a province's."""
     for factor in (province_factor(area), city_factor(area))[3 - key.levels :]:
-        master = diversify(master, factor)
+        master = diversify(master, factor, algorithm)
     return master
 
 
 def city_keys(masters: Mapping[str, bytes], profile: CardProfile, area: str) -> dict[str, bytes]:
     """Bring every master of the profile, by full name, down to the city."""
-    return {key.full_name: city_key(_named(masters, key.full_name), key, area) for key in profile.keys}
+    return {
+        key.full_name: city_key(_named(masters, key.full_name), key, area, profile.algorithm)
+        for key in profile.keys
+    }
 
 
-def derive_card_keys(city: Mapping[str, bytes], card_factors: Sequence[bytes]) -> CardKeys:
+def derive_card_keys(
+    city: Mapping[str, bytes], card_factors: Sequence[bytes], algorithm: str = "sm4"
+) -> CardKeys:
     """Derive all keys of all cards from keys at city level, with one cipher context per key."""
     blocks = _derivation_blocks(card_factors)
-    count = len(card_factors)
+    count, cipher = len(card_factors), card_cipher(algorithm)
     cells = np.empty((count, len(city), KEY_SIZE), dtype=np.uint8)
     for column, parent in enumerate(city.values()):
-        cells[:, column] = np.frombuffer(sm4_blocks(parent, blocks), dtype=np.uint8).reshape(count, KEY_SIZE)
+        cells[:, column] = np.frombuffer(cipher.encrypt(parent, blocks), dtype=np.uint8).reshape(
+            count, KEY_SIZE
+        )
     return CardKeys(tuple(city), count, cells.tobytes())
 
 

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from portal.core.errors import PortalError
+from production.personalization.card_crypto import ALGORITHMS
 from production.personalization.profile_table import Table, take
 from production.personalization.tlv import MAX_LENGTH, Kind, padding
 
@@ -66,15 +67,16 @@ class Field:
 class ElementaryFile:
     """One EF: `records` of TLV, `transparent` of `size` bytes, or `cyclic` with records of `size` bytes.
 
-    Cyclic and transparent files are created by initialization and stay empty in personalization. `read`
-    and `write` are conditions over PIN and key names; an empty text says the record at hand does not
-    tell.
+    Cyclic and transparent files are created by initialization and stay empty in personalization, but for a
+    transparent one with a `source` (the photo). `read` and `write` are conditions over PIN and key names;
+    an empty text says the record at hand does not tell.
     """
 
     file_id: str
     title: str
     structure: str
     size: int = 0
+    source: str = ""
     read: str = ""
     write: str = ""
     assumption: str = ""
@@ -118,6 +120,11 @@ class CardKey:
     def key_type(self) -> int:
         """Return the low five bits: 7 encryption, 8 MAC and encryption."""
         return self.usage & 0x1F
+
+    @property
+    def makes_mac(self) -> bool:
+        """Say whether commands can be secured with it."""
+        return self.key_type == 8
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -199,6 +206,7 @@ def _file(row: Mapping[str, Any]) -> ElementaryFile:
             title=table.text("title"),
             structure=table.text("structure", "records"),
             size=table.number("size", 0),
+            source=table.text("source", ""),
             read=table.text("read", ""),
             write=table.text("write", ""),
             assumption=table.text("assumption", ""),
@@ -235,8 +243,9 @@ def _key(row: Mapping[str, Any]) -> CardKey:
 
 
 def _check(profile: CardProfile) -> None:
-    if profile.algorithm != "sm4":
-        raise ProfileError("不支持的算法", where=profile.code, expected="sm4", got=profile.algorithm)
+    if profile.algorithm not in ALGORITHMS:
+        known = "、".join(sorted(ALGORITHMS))
+        raise ProfileError("不支持的算法", where=profile.code, expected=known, got=profile.algorithm)
     _unique("应用", [a.name for a in profile.applications])
     for application in profile.applications:
         if not 5 <= len(application.aid) <= 16 or len(application.fid) not in {0, 2}:
@@ -263,6 +272,10 @@ def _check_file(path: str, file: ElementaryFile) -> None:
     if file.structure not in {"records", "transparent", "cyclic"} or (file.fields and file.size):
         raise ProfileError(
             "文件结构不对", where=path, expected="records、transparent 或 cyclic", got=file.structure
+        )
+    if file.source not in {"", "photo"} or (file.source and file.structure != "transparent"):
+        raise ProfileError(
+            "文件的来源不对", where=path, expected="photo，仅用于 transparent", got=file.source
         )
     _check_fields(path, file.fields)
 

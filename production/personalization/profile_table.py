@@ -60,9 +60,13 @@ class Table:
         """Return an array of tables, empty when absent."""
         return list(self._take(key, list, []))
 
-    def table(self, key: str) -> Mapping[str, Any]:
+    def pairs(self, key: str) -> list[Any]:
+        """Return an array whose parts the caller checks; it must be there."""
+        return list(self._take(key, list, _REQUIRED))
+
+    def table(self, key: str, default: object = _REQUIRED) -> Mapping[str, Any]:
         """Return a nested table."""
-        found: Mapping[str, Any] = self._take(key, dict, _REQUIRED)
+        found: Mapping[str, Any] = self._take(key, dict, default)
         return found
 
     def _take(self, key: str, kind: type | tuple[type, ...], default: object) -> Any:

@@ -7,6 +7,7 @@ from django.db.models import F
 
 from production.models import StockLot
 from production.personalization.profile import CardKey, load_profile
+from production.selectors.payment import payment_master_names
 
 TRANSPORT = "transport"
 _ENCRYPTS = 7
@@ -27,6 +28,7 @@ def master_key_names() -> dict[str, str]:
     return {
         **{master_key_name(key): _use(key) for key in profile.keys},
         TRANSPORT: "平台的传输密钥，逐卡分散后换入卡片",
+        **payment_master_names(),
         **{
             f"{TRANSPORT}-{number}": f"白卡批 {number} 的厂商传输密钥"
             for number in lots.values_list("number", flat=True)

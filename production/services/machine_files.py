@@ -94,6 +94,7 @@ def _write(run: MachineFile) -> Written:
     keys = derive_card_keys(
         city_keys({full: key for full, (_, key) in masters.items()}, profile, settings.CITY_CODE),
         [card_factor(bytes.fromhex(card.atr)) for card in cards],
+        profile.algorithm,
     )
     header = MachineHeader(run.batch.number, run.part, profile.code, settings.FACE_TEMPLATE, keys.names)
     written = Written(master_versions={full: version for full, (version, _) in masters.items()})

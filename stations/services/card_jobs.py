@@ -19,6 +19,7 @@ from production.personalization.keys import card_factor, diversify, split_block
 from production.personalization.machinefile import MachineCard, MachineFileReader
 from production.personalization.profile import load_profile
 from production.personalization.scripts import CardJob
+from production.services.payment import payment_of
 from stations.models import Issuance
 
 TRANSPORT = "transport"
@@ -36,16 +37,19 @@ def card_job(issuance: Issuance) -> CardJob:
     """Open everything about the issuance's card."""
     card = issuance.card
     made, names = _machine_card(card)
+    chip = ChipContent.from_bytes(made.chip)
+    # The version the card was prepared for, should CARD_PROFILE have changed since.
+    profile = load_profile(chip.profile_code)
     return CardJob(
-        profile=load_profile(settings.CARD_PROFILE),
-        chip=ChipContent.from_bytes(made.chip),
+        profile=profile,
+        chip=chip,
         keys=split_block(names, made.keys),
         atr=bytes.fromhex(card.atr),
         city_code=settings.CITY_CODE,
         transport_key=lot_transport_key(card),
-        new_transport_key=own_transport_key(card),
+        new_transport_key=own_transport_key(card, profile.algorithm),
         photo=_photo(card.item.record),
-        payment=None,
+        payment=payment_of(card),
         pin=settings.CARD_INITIAL_PIN,
         accept_test_keys=not settings.PRODUCTION,
     )
@@ -77,7 +81,7 @@ def lot_transport_key(card: Card) -> bytes:
         return PUBLIC_TRANSPORT_KEY
 
 
-def own_transport_key(card: Card) -> bytes:
+def own_transport_key(card: Card, algorithm: str = "sm4") -> bytes:
     """Return the key that replaces it on this one card, derived from our own master (R-25)."""
     store = keystore()
     try:
@@ -87,4 +91,4 @@ def own_transport_key(card: Card) -> bytes:
             raise
         store.generate_test_masters([TRANSPORT])
         master = store.master_key(TRANSPORT)
-    return diversify(master, card_factor(bytes.fromhex(card.atr)))
+    return diversify(master, card_factor(bytes.fromhex(card.atr)), algorithm)

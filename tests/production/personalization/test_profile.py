@@ -71,7 +71,7 @@ def test_unknown_profile_is_named() -> None:
     ("before", "after", "message"),
     [
         ('code = "sssc-3.0-sm4"', "code = 3", "值的类型不对"),
-        ('algorithm = "sm4"', 'algorithm = "3des"', "不支持的算法"),
+        ('algorithm = "sm4"', 'algorithm = "aes"', "不支持的算法"),
         ('title = "社会保障卡 3.0（SM4）"', "", "缺少键"),
         ('name = "DF04"', 'name = "DF03"', "重复定义"),
         ('id = "EF06"', 'id = "EF05"', "重复定义"),
@@ -88,6 +88,8 @@ def test_unknown_profile_is_named() -> None:
         ('read = "PIN and RK1"', 'read = "PIN && RK1"', "访问条件写法不对"),
         ('structure = "transparent"', 'structure = "stack"', "文件结构不对"),
         ("size = 1024", "", "文件大小写法不对"),
+        ('source = "photo"', 'source = "name"', "文件的来源不对"),
+        ('structure = "cyclic"', 'structure = "cyclic"\nsource = "photo"', "文件的来源不对"),
         ('aid = "D15600000500"', 'aid = "D156"', "应用标识长度不对"),
         ('aid = "D15600000500"', 'aid = "XY"', "不是十六进制"),
         ("usage = 0x67", "usage = 0x07", "PSAM 用途字节不对"),
