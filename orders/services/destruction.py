@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import SET_NULL, Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from orders.choices import PackageStatus
@@ -45,8 +45,8 @@ class Destroyed:
 def destroy_records(record_ids: Sequence[int], *, actor: User | None, undo: ExitStack) -> Destroyed:
     """Delete records, all their versions and account rows, and forget their keys.
 
-    Runs inside the caller's unit of work; keys and files go right after its commit. The caller has
-    cleared every reference to the records. `undo` collects what a rollback would leave of new keys and files.
+    Runs inside the caller's unit of work; keys and files go right after its commit. References to the
+    records are cleared. `undo` collects what a rollback would leave of new keys and files.
     """
     destroyed = Destroyed(record_count=len(record_ids))
     with unit_of_work(actor) as work:
@@ -99,10 +99,23 @@ def _delete_versions(record_ids: Sequence[int], destroyed: Destroyed) -> dict[in
         rows[package_id].add(row_number)
         if photo_name:
             photos[package_id].add(photo_name)
+    _release(versions)
     destroyed.version_count = versions._raw_delete(connection.alias)  # noqa: SLF001 - no references are left
     for package_id, names in photos.items():
         destroyed.files += sorted(names - set(_still_used(package_id, names)))
     return rows
+
+
+def _release(records: QuerySet[CardholderRecord]) -> None:
+    """Clear whatever refers to the records and may stay without them, in whichever app.
+
+    `QuerySet.delete` would do the same after loading every record with its sealed columns.
+    """
+    for relation in CardholderRecord._meta.related_objects:
+        if relation.on_delete is SET_NULL:
+            name = relation.field.name
+            referring = relation.related_model._base_manager.filter(**{f"{name}__in": records})
+            referring.update(**{name: None})
 
 
 def _still_used(package_id: int, names: Iterable[str]) -> QuerySet[CardholderRecord, str]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from orders.choices import PackageStatus
 from orders.models import AccountFile, CardholderRecord, Package
+from orders.services.restoring import relink_rings
 from portal import files
 from portal.core.key_refusals import KeyMissingError
 from portal.models import IdempotencyKey
@@ -28,7 +29,8 @@ def sweep_leftovers(older_than: timedelta = STRAY_AFTER) -> dict[str, int]:
     Younger files are spared: the transaction that will name them may not be committed.
     """
     now = timezone.now()
-    rings = list(_old(_stray_rings(), now - older_than))
+    # In a restored database the present rings look like strays: link them again first, else spare them all.
+    rings = [] if relink_rings().lost else list(_old(_stray_rings(), now - older_than))
     for name in rings:
         _destroy_ring(name)
     stored = [*_old(_stray_photos(), now - older_than), *_old(_stray_batch_files(), now - older_than)]

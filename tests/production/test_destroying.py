@@ -21,6 +21,7 @@ from production.models import Batch, DestructionCertificate, ReturnFile
 from production.services import destruction_certifying
 from production.services.destruction import ReturnFileMissingError, destroy_batch
 from production.services.destruction_certifying import CERTIFY, NotGoneError, certify
+from stations.models import EmergencyCase, Station
 from tests.production.chain import key_files_left
 from tests.production.light import light_dispatched, light_signed
 from tests.production.world import World, build_world, run_queued
@@ -78,6 +79,24 @@ class TestLastBatch:
         with committed():
             destroy_batch(batch, actor=world.clerk)
         assert keystore().exists(Package.objects.get().key_id)
+
+
+class TestReferences:
+    def test_rows_of_other_apps_that_name_a_person_stay_without(
+        self, world: World, bank: User, committed: Any
+    ) -> None:
+        """R-22: a counter's emergency case outlives the record that was made of it."""
+        batch = returned(world, bank)
+        record = CardholderRecord.objects.filter(batch_item__batch=batch).earliest("pk")
+        station = Station.objects.create(code="c-1", name="柜台", place="佛山", operator=world.bank)
+        EmergencyCase.objects.create(
+            station=station, bank=world.bank, number_index=record.number_index, reason="急需",
+            requested_by=bank, record=record,
+        )  # fmt: skip
+        with committed():
+            destroy_batch(batch, actor=world.clerk)
+        assert EmergencyCase.objects.get().record is None
+        assert not CardholderRecord.objects.exists()
 
 
 class TestKills:

@@ -6,14 +6,18 @@ import datetime as dt
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from orders.models import AccountFile, Package
+from orders.models import AccountFile, CardholderRecord, Package
+from orders.personal import open_number
+from orders.services.restoring import relink_rings
 from portal import keyrings
+from portal.core.key_refusals import KeyDestroyedError
 from portal.core.keystore import KeyPurpose
 from portal.files import keystore, store
-from portal.models import IdempotencyKey
+from portal.models import AuditEntry, IdempotencyKey
 from production.choices import BatchStatus
 from production.models import Batch
 from production.services.destruction import destroy_batch
@@ -86,3 +90,46 @@ class TestLeftovers:
             )  # fmt: skip
         assert sweep_leftovers()["answers"] == 1
         assert IdempotencyKey.objects.get().key == "1"
+
+
+class TestRestored:
+    def test_the_present_ring_is_found_again(self, chain: Any, clerk: Any, committed: Any) -> None:
+        """R-22: a database of before the second destruction; who was destroyed since stays unreadable."""
+        first, second = Batch.objects.order_by("pk")
+        with committed():
+            destroy_batch(first, actor=clerk)
+        settle_destruction(committed)
+        package = Package.objects.get()
+        files = {file.pk: file.ring_key_id for file in AccountFile.objects.exclude(ring_key_id="")}
+        ring = package.ring_key_id
+        gone = list(CardholderRecord.objects.filter(batch_item__batch=second).values_list("pk", flat=True))
+        dumped = list(CardholderRecord.objects.filter(pk__in=gone).select_related("package"))
+        with committed():
+            destroy_batch(second, actor=clerk)
+        present = Package.objects.get().ring_key_id
+        assert present != ring
+        Package.objects.update(ring_key_id=ring)  # what the restored rows say
+        for pk, key_id in files.items():
+            AccountFile.objects.filter(pk=pk, status="loaded").update(ring_key_id=key_id)
+        broken = sum(
+            not keystore().exists(file.ring_key_id) for file in AccountFile.objects.filter(status="loaded")
+        )
+        assert broken
+        assert sweep_leftovers(NOW)["rings"] == 0
+        assert Package.objects.get().ring_key_id == present
+        waiting = CardholderRecord.objects.select_related("package")
+        assert all(open_number(record) is not None for record in waiting)
+        for record in dumped:
+            with pytest.raises(KeyDestroyedError):
+                open_number(record)
+        relinked = AuditEntry.objects.filter(action__endswith=".ring_relinked").count()
+        assert relinked == 1 + broken
+
+    def test_rings_are_spared_while_an_owner_has_none(self, chain: Any) -> None:
+        """R-22: better a ring too many than one that a restored database still needs."""
+        file = AccountFile.objects.exclude(ring_key_id="").earliest("pk")
+        AccountFile.objects.filter(pk=file.pk).update(ring_key_id="0" * 32)
+        file.rows.all().delete()
+        assert relink_rings().lost == [str(file)]
+        assert sweep_leftovers(NOW)["rings"] == 0
+        assert keystore().exists(file.ring_key_id)
