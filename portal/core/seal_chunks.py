@@ -51,6 +51,14 @@ class ChunkCipher:
         except TamperedError as exc:
             raise TamperedError("密文块校验失败：内容、顺序或密钥不符", where=f"第 {index + 1} 块") from exc
 
+    def check(self, index: int, sealed: bytes, *, last: bool) -> None:
+        """Raise TamperedError naming the chunk unless its tag holds; nothing is decrypted."""
+        nonce = index.to_bytes(NONCE_SIZE, "big")
+        try:
+            self._gcm.check(nonce, sealed[:-TAG_SIZE], sealed[-TAG_SIZE:], self._place(index, last))
+        except TamperedError as exc:
+            raise TamperedError("密文块校验失败：内容、顺序或密钥不符", where=f"第 {index + 1} 块") from exc
+
     def _place(self, index: int, last: bool) -> bytes:
         return self._context + _POSITION.pack(index, last)
 
@@ -145,9 +153,9 @@ class SealedReader(io.RawIOBase):
         return joined[start : start + end - offset]
 
     def check(self) -> None:
-        """Open every chunk once, even an empty one; raise TamperedError naming the first bad one."""
+        """Check every chunk once, even an empty one; raise TamperedError naming the first bad one."""
         for index in range(self._last + 1):
-            self._open(index)
+            self._cipher.check(index, self._sealed(index), last=index == self._last)
 
     def check_end(self) -> None:
         """Open the last chunk: a stream that was cut or never finished fails here."""
@@ -165,6 +173,10 @@ class SealedReader(io.RawIOBase):
         return plaintext
 
     def _open(self, index: int) -> bytes:
+        return self._cipher.open(index, self._sealed(index), last=index == self._last)
+
+    def _sealed(self, index: int) -> bytes:
+        """Read one chunk as it lies in the file."""
         start = index * self._chunk_size
         size = min(self._chunk_size, self._length - start) + TAG_SIZE
         self._file.seek(self._offset + start + index * TAG_SIZE)
@@ -173,7 +185,7 @@ class SealedReader(io.RawIOBase):
             raise TamperedError(
                 "密文不完整", where=f"第 {index + 1} 块", expected=f"{size} 字节", got=f"{len(sealed)} 字节"
             )
-        return self._cipher.open(index, sealed, last=index == self._last)
+        return sealed
 
 
 class SealedWriter(io.RawIOBase):
