@@ -94,7 +94,8 @@ def _samples(owner: Package | AccountFile) -> Iterator[_Sample]:
 
 
 def _record_opener(record: CardholderRecord) -> Callable[[FieldCipher], object]:
-    return lambda cipher: unseal(cipher, record.pk, record.version, "number", record.number_sealed)
+    blob = bytes(record.number_sealed or b"")
+    return lambda cipher: unseal(cipher, record.pk, record.version, "number", blob)
 
 
 def _row_opener(row: AccountRow) -> Callable[[FieldCipher], object]:
