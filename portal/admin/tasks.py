@@ -37,6 +37,7 @@ TASK_NAMES = {
     "write_list": gettext_lazy("生成交接清单"),
     "write_return_file": gettext_lazy("生成回盘文件"),
     "certify": gettext_lazy("出具销毁证明"),
+    "rekey_part": gettext_lazy("重新密封其余人员"),
 }
 
 

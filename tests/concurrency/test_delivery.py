@@ -165,7 +165,7 @@ class TestDestruction:
         destroy_batch(batch, actor=world.clerk)
         assert not keystore().exists(batch.key_id)
 
-    @pytest.mark.parametrize("point", ["portal.removal._remove", "portal.core.keystore.shred"])
+    @pytest.mark.parametrize("point", ["portal.removal._remove", "portal.core.key_folder.shred"])
     def test_killed_after_the_commit_the_sweeper_finishes(self, world: World, bank: User, point: str) -> None:
         """R-22: rows are gone, keys and files follow; only then is it certified."""
         batch = returned(world, bank)
