@@ -163,7 +163,9 @@ def _identified(job: CardJob, memory: bytes, responses: Sequence[CardResponse], 
     if len(responses) > 1 and responses[1].sw == OK and responses[1].data.hex() != remembered["proof"]:
         raise OtherCityCardError("卡片密钥不是本地的，可能是其他城市的卡")
     _check_state(control, state)
-    if len(responses) != remembered["commands"] or any(response.sw != OK for response in responses[2:]):
+    complete = len(responses) == remembered["commands"]
+    # A blank has no key to prove yet; everything else it must have answered.
+    if not complete or responses[1].sw not in (OK, *NO_KEY) or any(r.sw != OK for r in responses[2:]):
         raise WrongTypeError("读写器中的卡片没有按白卡应答")
     return cipher.start(responses[-1].data)
 
