@@ -187,6 +187,7 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context["waiting"] = sorted(shown, key=lambda card: card.count == 0)
     context["organisation"] = user.organisation
     context["role_names"] = role_names(user)
+    context["counter"] = any(user.has_perm(permission) for permission in COUNTER)
     if user.has_perm("orders.view_order"):
         context["deadlines"] = deadlines(user)
     return context

@@ -29,11 +29,13 @@ from production.models import (
 from production.models import Card as MadeCard
 from quality.choices import HoldStatus
 from quality.models import Hold
+from stations.models import BlankRequest, EmergencyCase, Issuance, StationBlank
 
 Rows = Callable[[User], QuerySet[Any]]
 CLERK, APPROVER = Role.PURCHASER_CLERK, Role.PURCHASER_APPROVER
 PLANNER, OPERATOR, QUALITY = Role.SUPPLIER_PLANNER, Role.SUPPLIER_OPERATOR, Role.SUPPLIER_QUALITY
 KEEPER, BANK = Role.WAREHOUSE_KEEPER, Role.BANK_CLERK
+COUNTER, SUPERVISOR = Role.COUNTER_OPERATOR, Role.COUNTER_SUPERVISOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,54 @@ CARDS: tuple[Card, ...] = (
         _of(KeyImport, status=KeyImportStatus.WAITING),
         {"status__exact": KeyImportStatus.WAITING},
         "warning",
+    ),
+    Card(
+        "stations.emergencycase",
+        _("待复核的应急制卡"),
+        _("核对本人和证件后同意或驳回"),
+        "emergency",
+        (SUPERVISOR,),
+        _of(EmergencyCase, status="requested"),
+        {"status__exact": "requested"},
+        "warning",
+    ),
+    Card(
+        "stations.issuance",
+        _("结果未知的卡"),
+        _("再次插卡读取，或两人认定"),
+        "help_center",
+        (COUNTER, SUPERVISOR),
+        _of(Issuance, status="unknown"),
+        {"status__exact": "unknown"},
+        "danger",
+    ),
+    Card(
+        "stations.issuance",
+        _("待确认外观的卡"),
+        _("在柜台页面确认良品或废品"),
+        "visibility",
+        (COUNTER,),
+        _of(Issuance, status="awaiting_look"),
+        {"status__exact": "awaiting_look"},
+    ),
+    Card(
+        "stations.blankrequest",
+        _("待复核的制卡点领卡"),
+        _("同意后序列号划给制卡点"),
+        "move_to_inbox",
+        (KEEPER,),
+        _of(BlankRequest, status="requested"),
+        {"status__exact": "requested"},
+        "warning",
+    ),
+    Card(
+        "stations.stationblank",
+        _("制卡点可用的白卡"),
+        _("不足时申请领用"),
+        "sim_card",
+        (SUPERVISOR,),
+        _of(StationBlank, status="available"),
+        {"status__exact": "available"},
     ),
     Card(
         "portal.rolerequest",

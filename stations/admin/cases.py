@@ -17,7 +17,14 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
-from orders.dictionary import COLUMNS
+from orders.dictionary import (
+    CARD_KIND_LABELS,
+    COLUMNS,
+    DOCUMENT_TYPES,
+    ETHNICITIES,
+    ISSUE_KIND_LABELS,
+    SEXES,
+)
 from portal.adminkit import (
     ScopedAdmin,
     VerbForm,
@@ -32,7 +39,7 @@ from portal.adminkit import (
 from portal.adminkit.columns import Colour
 from portal.core.crypto import TamperedError
 from portal.core.keystore import KeyDestroyedError, KeyMissingError
-from portal.texts import coded
+from portal.texts import coded, told
 from stations.choices import CaseStatus
 from stations.models import EmergencyCase
 from stations.services.cases import CasePerson, decide_case, person_of, view_person
@@ -152,9 +159,22 @@ class EmergencyCaseAdmin(ScopedAdmin[EmergencyCase]):
         return _t("已驳回")
 
 
+def _words(code: str, value: str) -> str:
+    """Return what a code of the dictionary means; other values as they were entered."""
+    if code == "AAC058":
+        kind = DOCUMENT_TYPES.get(value)
+        return told(kind.label) if kind else value or "-"
+    meanings: Mapping[str, Mapping[str, str]] = {
+        "AAC004": SEXES, "AAC005": ETHNICITIES,
+        "issue_kind": {str(kind): label for kind, label in ISSUE_KIND_LABELS.items()},
+        "card_kind": {str(kind): label for kind, label in CARD_KIND_LABELS.items()},
+    }  # fmt: skip
+    return told(meanings.get(code, {}).get(value, value)) or "-"
+
+
 def _shown(person: CasePerson) -> SafeString:
     rows: list[tuple[Any, Any]] = [
-        (coded(column.label, column.code), person.row.get(column.code) or "-")
+        (coded(column.label, column.code), _words(column.code, person.row.get(column.code, "")))
         for column in COLUMNS
         if column.code != "seq"
     ]

@@ -30,6 +30,7 @@ from stations.services.cases import CasePerson, open_case
 
 MAX_PHOTO_UPLOAD = 2 * 2**20
 YEARS_VALID = 10
+DATES = ("AAC006", "issue_date", "expiry_date")
 PIXELS = PhotoRule()
 Choices = list[tuple[str, str]]
 
@@ -37,16 +38,17 @@ Choices = list[tuple[str, str]]
 class CaseForm(VerbForm):
     """The columns of a package's row by their codes, the account, the photo and why it cannot wait."""
 
-    photo = forms.FileField(
-        label=gettext_lazy("照片（JPEG）"),
-        widget=forms.FileInput(attrs={"accept": "image/*", "data-photo-file": ""}),
-    )
+    photo = forms.FileField(label=gettext_lazy("照片（JPEG）"))
     account = forms.CharField(label=gettext_lazy("银行账号"), max_length=30)
     reason = forms.CharField(label=gettext_lazy("应急事由"), max_length=200)
 
     def __init__(self, *args: Any, station: Station, **kwargs: Any) -> None:
         self.station = station
         super().__init__(*args, **kwargs)
+        # The browser's own controls, not the admin's: one shows a calendar, the other's file is cut in place.
+        for code in DATES:
+            self.fields[code].widget = forms.TextInput(attrs={"type": "date"})
+        self.fields["photo"].widget = forms.FileInput(attrs={"accept": "image/*", "data-photo-file": ""})
 
     def prepare(self) -> None:
         """Put every column into a box of its own, with the choices of the dictionary."""
@@ -56,8 +58,6 @@ class CaseForm(VerbForm):
                 label = coded(column.label, column.code)
                 self.fields[column.code] = self._box(label, choices.get(column.code), column.required)
                 self.fields[column.code].initial = initial.get(column.code, "")
-        for code in ("AAC006", "issue_date", "expiry_date"):
-            self.fields[code].widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
         for field in self.fields.values():
             field.widget.attrs["autocomplete"] = "off"
         self.order_fields([column.code for column in COLUMNS if column.code != "seq"])
