@@ -17,7 +17,7 @@ from portal.core.clock import day_of, format_day, today
 from portal.core.errors import ConflictError, InputRefusedError, PortalError
 from portal.models import Organisation, User
 from portal.roles import require
-from portal.workflow import locked
+from portal.workflow import locked, move
 
 LETTERS: Mapping[str, str] = {
     CardKind.FINISHED: "F",
@@ -112,8 +112,7 @@ def order_record(record: CardholderRecord, *, actor: User) -> Order:
                 got=str(fresh.get_status_display()),
             )
         order = _place(bank, choices.get(bank.pk), fresh.card_kind, 1, today(), work)
-        fresh.status, fresh.order = RecordStatus.ORDERED, order
-        fresh.save(update_fields=["status", "order"])
+        move(fresh, RecordStatus.ORDERED, actor=actor, order=order)
     return order
 
 

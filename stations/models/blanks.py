@@ -72,6 +72,10 @@ class BlankRequest(ScopedModel):
 class StationBlank(ScopedModel):
     """One blank a station holds; its serial is used at most once, whatever two people click at once."""
 
+    Status = BlankStatus
+    TRANSITIONS: ClassVar[Mapping[BlankStatus, frozenset[BlankStatus]]] = {
+        BlankStatus.AVAILABLE: frozenset({BlankStatus.USED, BlankStatus.RETURNED}),
+    }
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = OPERATED
 
     station = models.ForeignKey(

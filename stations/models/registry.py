@@ -12,6 +12,7 @@ from django.utils.translation import pgettext_lazy
 
 from portal.models import Organisation, User
 from portal.scoping import ScopedModel
+from stations.choices import SelfTestKind
 
 
 class Station(ScopedModel):
@@ -28,6 +29,8 @@ class Station(ScopedModel):
     place = models.CharField(_("地点"), max_length=100)
     operator = models.ForeignKey(Organisation, verbose_name=_("运营单位"), on_delete=models.PROTECT)
     credential_digest = models.BinaryField(max_length=32, null=True)
+    enrolment_digest = models.BinaryField(max_length=32, null=True)
+    enrolment_until = models.DateTimeField(_("登记码有效至"), null=True)
     reader_state = models.CharField(_("读写器"), max_length=60, blank=True)
     printer_state = models.CharField(_("打印机"), max_length=60, blank=True)
     agent_version = models.CharField(_("代理版本"), max_length=32, blank=True)
@@ -45,7 +48,7 @@ class Station(ScopedModel):
 
 
 class SelfTest(ScopedModel):
-    """One reading of the card in a station's reader, asked for in the portal and reported by the agent."""
+    """One card read, or one test card printed, asked for in the portal and reported by the agent."""
 
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
         "purchaser": "",
@@ -56,11 +59,12 @@ class SelfTest(ScopedModel):
     station = models.ForeignKey(
         Station, verbose_name=_("制卡点"), on_delete=models.PROTECT, related_name="self_tests"
     )
+    kind = models.CharField(_("内容"), max_length=16, choices=SelfTestKind.choices, default=SelfTestKind.READ)
     requested_by = models.ForeignKey(User, verbose_name=_("发起人"), on_delete=models.PROTECT)
     requested_at = models.DateTimeField(_("发起时间"), auto_now_add=True)
     reported_at = models.DateTimeField(_("完成时间"), null=True)
     passed = models.BooleanField(_("通过"), null=True)
-    read_milliseconds = models.PositiveIntegerField(_("读卡耗时（毫秒）"), null=True)
+    read_milliseconds = models.PositiveIntegerField(_("耗时（毫秒）"), null=True)
     error_code = models.CharField(_("错误代码"), max_length=64, blank=True)
     error_text = models.CharField(_("错误"), max_length=200, blank=True)
 

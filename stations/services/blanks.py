@@ -76,7 +76,7 @@ def request_blanks(station: Station, lot: StockLot, quantity: int, *, actor: Use
 
 
 def _may_draw_on(operator: Organisation, lot: StockLot) -> bool:
-    """Keep suppliers to their own lots, banks to those of suppliers they chose; others are not named (D12)."""
+    """Keep suppliers to their own lots, banks to those of suppliers they chose; no others are named (D12)."""
     if operator.kind == OrganisationKind.SUPPLIER:
         return lot.contract.supplier_id == operator.pk
     if operator.kind == OrganisationKind.BANK:
@@ -123,7 +123,7 @@ def return_blank(blank: StationBlank, *, reason: str, actor: User) -> StationBla
     if not reason.strip():
         raise StockRefusedError("退回须说明事由")
     with unit_of_work(actor) as work:
-        fresh = spend_blank(blank.station, blank.serial, BlankStatus.RETURNED)
+        fresh = spend_blank(blank.station, blank.serial, BlankStatus.RETURNED, actor=actor)
         post(
             fresh.lot,
             MovementKind.RETURN,
@@ -137,7 +137,9 @@ def return_blank(blank: StationBlank, *, reason: str, actor: User) -> StationBla
     return fresh
 
 
-def spend_blank(station: Station, serial: str, status: BlankStatus = BlankStatus.USED) -> StationBlank:
+def spend_blank(
+    station: Station, serial: str, status: BlankStatus = BlankStatus.USED, *, actor: User
+) -> StationBlank:
     """Take an available blank out of a station's stock under its lock; raise BlankMissingError otherwise."""
     blank: StationBlank | None = (
         StationBlank.objects.select_for_update(of=("self",))
@@ -150,9 +152,7 @@ def spend_blank(station: Station, serial: str, status: BlankStatus = BlankStatus
         raise BlankMissingError(
             "本制卡点没有这张可用的白卡", where=serial.strip()[:32], expected="可用", got=got
         )
-    blank.status, blank.left_at = status, timezone.now()
-    blank.save(update_fields=["status", "left_at"])
-    return blank
+    return move(blank, status, actor=actor, left_at=timezone.now())
 
 
 def day_figures(station: Station, on: date) -> DayFigures:

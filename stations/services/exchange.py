@@ -162,7 +162,9 @@ def _begin(issuance: Issuance) -> dict[str, Any]:
 
 
 def _take(issuance: Issuance, step: int, report: StepReport) -> dict[str, Any]:
-    if issuance.status not in _RUNS:
+    if step == 0 and report.fault is not None:
+        return _not_begun(issuance, report.fault)
+    if step == 0 or issuance.status not in _RUNS:
         raise StepConflictError("该任务已结束", got=str(issuance.get_status_display()))
     memory = load_memory(issuance)
     memory.card_microseconds += report.card_microseconds
@@ -215,9 +217,21 @@ def _to_print(issuance: Issuance) -> dict[str, Any]:
     return _result(3, IssuanceStatus.AWAITING_LOOK, "", "")
 
 
+def _not_begun(issuance: Issuance, fault: Fault) -> dict[str, Any]:
+    """Settle what could not begin: no reader, no card in time. Nothing was sent to any card."""
+    if issuance.status not in (IssuanceStatus.QUEUED, IssuanceStatus.RESOLVING):
+        raise StepConflictError("该任务不在等待开始", got=str(issuance.get_status_display()))
+    resolving = issuance.status == IssuanceStatus.RESOLVING
+    fail_open_steps(issuance, fault.code, fault.text)
+    (lose if resolving else reject)(issuance, fault.code, fault.text)
+    ended = IssuanceStatus.UNKNOWN if resolving else IssuanceStatus.REJECTED
+    return _result(1, ended, fault.code, fault.text)
+
+
 def _stopped(issuance: Issuance, memory: Memory, report: StepReport, fault: Fault) -> dict[str, Any]:
     """Settle an exchange that a fault ended: untouched cards are rejected, others unknown (D8)."""
-    reached = len(report.responses) + (1 if fault.sent else 0)
+    # An agent that was killed brings no answers, only how far it may have come.
+    reached = max(len(report.responses), fault.at) + (1 if fault.sent else 0)
     touched = any(phase in CHANGING for phase in memory.phases[:reached])
     fail_open_steps(issuance, fault.code, fault.text)
     _keep_times(issuance, memory)

@@ -78,7 +78,7 @@ def start_issuance(record: CardholderRecord, *, station: Station, serial: str, a
         held = locked(station)
         if held.credential_digest is None or not held.is_active:
             raise NotEnrolledError("该制卡点未启用或没有凭证", where=held.code)
-        blank = spend_blank(held, serial)
+        blank = spend_blank(held, serial, actor=actor)
         batch = _batch_of(record) or open_counter_batch(record, station=held.code, actor=actor)
         card = take_blank(batch, blank.lot, blank.serial, actor=actor)
         try:

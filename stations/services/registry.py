@@ -11,16 +11,24 @@ from typing import Any
 
 from django.utils import timezone
 
-from portal.audit import unit_of_work
+from portal.audit import record_alone, unit_of_work
 from portal.core.crypto import sm3
-from portal.core.errors import ConflictError
+from portal.core.errors import ConflictError, PermissionRefusedError
 from portal.models import User
 from portal.roles import require
 from portal.workflow import locked
 from stations.models import Station
 
 CREDENTIAL_BYTES = 32
+ENROLMENT_BYTES = 20
+ENROLMENT_FOR = timedelta(minutes=15)
 ONLINE_FOR = timedelta(seconds=35)  # three heartbeats and a little
+
+
+class EnrolmentRefusedError(PermissionRefusedError):
+    """A one-time code that is wrong, used or too old; which of them is not told."""
+
+    code = "enrolment_refused"
 
 
 class NotEnrolledError(ConflictError):
@@ -52,6 +60,49 @@ def enrol_station(station: Station, *, actor: User) -> tuple[Station, str]:
     return fresh, credential
 
 
+def offer_enrolment(station: Station, *, actor: User) -> tuple[Station, str]:
+    """Return a one-time code for the counter machine, valid 15 minutes; only its digest is kept.
+
+    The credential before stays valid until the code is used; a code before ends.
+    """
+    require(actor, "stations.enrol_station", station)
+    one_time = secrets.token_urlsafe(ENROLMENT_BYTES)
+    with unit_of_work(actor) as work:
+        fresh = locked(station)
+        if not fresh.is_active:
+            raise NotEnrolledError("该制卡点已停用", where=fresh.code)
+        fresh.enrolment_digest = sm3(one_time.encode())
+        fresh.enrolment_until = timezone.now() + ENROLMENT_FOR
+        fresh.save(update_fields=["enrolment_digest", "enrolment_until"])
+        work.record("station.enrolment_offered", fresh)
+    return fresh, one_time
+
+
+def redeem_enrolment(code: str, one_time: str) -> str:
+    """Exchange a one-time code for a new credential, once; raise EnrolmentRefusedError and note the try."""
+    station = Station.objects.filter(code=code, is_active=True).first()
+    if station is not None:
+        with unit_of_work(None) as work:
+            fresh = locked(station)
+            if _may_redeem(fresh, one_time):
+                renewed = fresh.credential_digest is not None
+                credential = secrets.token_urlsafe(CREDENTIAL_BYTES)
+                fresh.credential_digest = sm3(credential.encode())
+                fresh.enrolment_digest = fresh.enrolment_until = None
+                fresh.save(update_fields=["credential_digest", "enrolment_digest", "enrolment_until"])
+                work.record("station.enrolled", fresh, renewed=renewed, by_code=True)
+                return credential
+        record_alone("station.enrolment_refused", actor=None, subject=station)
+    raise EnrolmentRefusedError("登记码不对、已使用或已过期")
+
+
+def _may_redeem(station: Station, one_time: str) -> bool:
+    given = sm3(one_time.encode("utf-8", "surrogatepass"))
+    matches = hmac.compare_digest(bytes(station.enrolment_digest or b""), given)
+    until = station.enrolment_until
+    return matches and until is not None and timezone.now() < until
+
+
 def withdraw_credential(station: Station, *, actor: User) -> Station:
     """Shut a station out at once, for example when its machine is lost."""
     require(actor, "stations.enrol_station", station)
@@ -59,8 +110,8 @@ def withdraw_credential(station: Station, *, actor: User) -> Station:
         fresh = locked(station)
         if fresh.credential_digest is None:
             raise NotEnrolledError("该制卡点没有凭证", where=fresh.code)
-        fresh.credential_digest = None
-        fresh.save(update_fields=["credential_digest"])
+        fresh.credential_digest = fresh.enrolment_digest = fresh.enrolment_until = None
+        fresh.save(update_fields=["credential_digest", "enrolment_digest", "enrolment_until"])
         work.record("station.credential_withdrawn", fresh)
     return fresh
 

@@ -11,10 +11,13 @@ from portal.core.errors import ConflictError
 from portal.models import User
 from portal.roles import require
 from portal.workflow import locked
+from stations.choices import SelfTestKind
 from stations.models import SelfTest, Station
-from stations.queues import SELF_TEST
+from stations.queues import PRINT_TEST, SELF_TEST
 from stations.services.registry import NotEnrolledError
 from stations.services.waking import wake_station
+
+_FUNCTIONS = {SelfTestKind.READ: SELF_TEST, SelfTestKind.PRINT: PRINT_TEST}
 
 
 class ReportedAlreadyError(ConflictError):
@@ -33,16 +36,16 @@ class Result:
     error_text: str = ""
 
 
-def request_self_test(station: Station, *, actor: User) -> SelfTest:
-    """Ask a station to read its card; its agent is woken after the commit."""
+def request_self_test(station: Station, *, actor: User, kind: SelfTestKind = SelfTestKind.READ) -> SelfTest:
+    """Ask a station to read its card or to print a test card; its agent is woken after the commit."""
     require(actor, "stations.test_station", station)
     with unit_of_work(actor) as work:
         fresh = locked(station)
         if fresh.credential_digest is None or not fresh.is_active:
             raise NotEnrolledError("该制卡点未启用或没有凭证", where=fresh.code)
-        test: SelfTest = SelfTest.objects.create(station=fresh, requested_by=actor)
-        work.record("station.self_test_requested", fresh, self_test=test.pk)
-        wake_station(fresh, SELF_TEST, test.pk)
+        test: SelfTest = SelfTest.objects.create(station=fresh, requested_by=actor, kind=kind)
+        work.record("station.self_test_requested", fresh, self_test=test.pk, kind=str(kind))
+        wake_station(fresh, _FUNCTIONS[kind], test.pk)
     return test
 
 

@@ -26,10 +26,13 @@ def end_step(
     step = issuance.steps.filter(kind=kind, status=StepStatus.RUNNING).order_by("-id").first()
     if step is None:
         return
-    step.milliseconds = round((timezone.now() - step.started_at).total_seconds() * 1000)
-    step.status = StepStatus.FAILED if code else StepStatus.DONE
-    step.code, step.text, step.command_count = code[:64], text[:200], commands
-    step.save(update_fields=["milliseconds", "status", "code", "text", "command_count"])
+    IssuanceStep.objects.filter(pk=step.pk).update(
+        milliseconds=round((timezone.now() - step.started_at).total_seconds() * 1000),
+        status=StepStatus.FAILED if code else StepStatus.DONE,
+        code=code[:64],
+        text=text[:200],
+        command_count=commands,
+    )
 
 
 def fail_open_steps(issuance: Issuance, code: str, text: str) -> None:

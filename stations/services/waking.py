@@ -16,7 +16,9 @@ from stations.models import Station
 from stations.queues import queue_name
 
 logger = logging.getLogger(__name__)
-JOB_SECONDS = 300
+JOB_SECONDS = (
+    900  # a card awaited, written and printed, with every message's patience; the agent's limits come first
+)
 WAITS_SECONDS = 300  # a station that comes back later is asked again by a person
 
 

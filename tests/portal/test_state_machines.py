@@ -30,6 +30,7 @@ from production.models import (
 )
 from production.services import cards, planning, preparation, stock
 from quality.models import Hold
+from stations.models import BlankRequest, EmergencyCase, Issuance, Station, StationBlank
 from tests.production.world import World, build_world
 
 MACHINES = sorted(
@@ -125,22 +126,58 @@ def _key_import(world: World) -> KeyImport:
 
 
 # One row of each machine, complete enough to stand in each of its states.
+def _station(world: World) -> Station:
+    return Station.objects.create(code="s-1", name="一号台", place="佛山", operator=world.bank)
+
+
+def _issuance(world: World) -> Issuance:
+    batch = world.prepared(1)
+    card = batch.cards.get()
+    return Issuance.objects.create(station=_station(world), batch=batch, card=card, operator=world.operator)
+
+
+def _blank(world: World) -> StationBlank:
+    lot = world.lot(5, prefix="SM26A")
+    return StationBlank.objects.create(station=_station(world), lot=lot, serial="SM26A0000000001")
+
+
+def _blank_request(world: World) -> BlankRequest:
+    lot = world.lot(5, prefix="SM26A")
+    return BlankRequest.objects.create(
+        station=_station(world), lot=lot, quantity=1, requested_by=world.operator
+    )
+
+
+def _case(world: World) -> EmergencyCase:
+    return EmergencyCase.objects.create(
+        station=_station(world),
+        bank=world.bank,
+        number_index=bytes(32),
+        reason="急用",
+        requested_by=world.operator,
+    )
+
+
 ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     AccountFile: _account_file,
     Adjustment: _adjustment,
     Batch: _batch,
+    BlankRequest: _blank_request,
     CardDestruction: _card_destruction,
     CardholderRecord: _record,
     Contract: lambda world: world.contract,
     Delivery: _delivery,
     DestructionRequest: _destruction,
+    EmergencyCase: _case,
     Hold: _hold,
+    Issuance: _issuance,
     KeyImport: _key_import,
     MachineFile: _run,
     Order: lambda world: world.order(1),
     Package: lambda world: world.package,
     RoleRequest: _role_request,
     Statement: _statement,
+    StationBlank: _blank,
     StockRequest: _withdrawal,
     UnknownDecision: _decision,
     WorkPlan: lambda world: world.propose(_batch(world)),
