@@ -34,6 +34,7 @@ def _shrunk(jpeg: bytes, limit: int) -> bytes:
         size = (width, max(1, round(picture.height * width / picture.width)))
         sink = io.BytesIO()
         small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small.info.clear()  # comments and colour profiles of the file would be written along
         small.save(sink, "JPEG", quality=quality, optimize=True)
         if sink.tell() <= limit:
             return sink.getvalue()

@@ -7,8 +7,10 @@ not enforced: banks issue accounts without one.
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from portal.core.errors import InputRefusedError
@@ -22,6 +24,9 @@ _LATIN = re.compile(r"[A-Z .'/-]+")
 _NO_NAME = " /"
 _NAME_LENGTH = 26
 _CHINA = "156"
+_TRACK1 = re.compile(r"%B(?P<number>\d{12,19})\^(?P<name>[A-Z .'/-]+)\^(?P<tail>\d{7,})\?", re.ASCII)
+_TRACK2 = re.compile(r";(?P<number>\d{12,19})=(?P<tail>\d{7,})\?", re.ASCII)
+_TRACK3 = re.compile(r";99(?P<number>\d{12,19})=\d{35}(?P<expiry>\d{4})1==0=\?", re.ASCII)
 # Track 3 after country and currency, as (what, digits): no limits, nothing used yet; ISO/IEC 4909, 5.
 _TRACK3_ZEROS = (
     ("currency exponent", 1),
@@ -90,12 +95,45 @@ def seal_track(track: int, text: str) -> bytes:
     return raw + lrc(track, raw)
 
 
+def parse_stripe(stripe: Stripe) -> StripeAccount:
+    """Return what a reader takes from the tracks; raise StripeError where they are damaged or disagree."""
+    first = _matched(_TRACK1, 1, stripe.track1)
+    second = _matched(_TRACK2, 2, stripe.track2)
+    third = _matched(_TRACK3, 3, stripe.track3)
+    number, name, tail = first["number"], first["name"], first["tail"]
+    if (second["number"], second["tail"]) != (number, tail):
+        raise StripeError("磁道内容不一致", where="第 2 磁道")
+    if (third["number"], third["expiry"]) != (number, tail[:4]):
+        raise StripeError("磁道内容不一致", where="第 3 磁道")
+    year, month = 2000 + int(tail[:2]), int(tail[2:4])
+    if not 1 <= month <= 12:
+        raise StripeError("有效期不是月份", where="第 1 磁道")
+    last = dt.date(year, month, calendar.monthrange(year, month)[1])  # valid to the end of its month
+    return StripeAccount(number, last, tail[4:7], tail[7:], "" if name == _NO_NAME else name)
+
+
+def open_track(track: int, raw: bytes) -> str:
+    """Return the characters before the LRC; raise StripeError when it does not add up."""
+    base = _BASE[track]
+    allowed = all(base <= c < base + (0x40 if track == 1 else 0x10) for c in raw)
+    if not 3 <= len(raw) <= TRACK_LIMITS[track] or not allowed or lrc(track, raw) != bytes((base,)):
+        raise StripeError("磁道校验不符", where=f"第 {track} 磁道")
+    return raw[:-1].decode("ascii")
+
+
 def lrc(track: int, raw: bytes) -> bytes:
     """Return the check character: the exclusive or of all characters' bits, sentinels included."""
     base, total = _BASE[track], 0
     for character in raw:
         total ^= character - base
     return bytes((total + base,))
+
+
+def _matched(form: re.Pattern[str], track: int, raw: bytes) -> Mapping[str, str]:
+    match = form.fullmatch(open_track(track, raw))
+    if match is None:
+        raise StripeError("磁道格式不符", where=f"第 {track} 磁道")
+    return match.groupdict()
 
 
 def _track1_name(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
+import dataclasses
 import datetime as dt
 from functools import reduce
 
@@ -15,6 +17,8 @@ from production.personalization.stripe import (
     StripeError,
     build_stripe,
     lrc,
+    open_track,
+    parse_stripe,
     seal_track,
 )
 
@@ -81,3 +85,56 @@ def test_account_that_cannot_be_encoded_is_refused_with_its_part(changes: dict[s
 def test_character_outside_the_alphabet_is_refused(text: str) -> None:
     with pytest.raises(StripeError, match="不允许的字符"):
         seal_track(2, text)
+
+
+@given(
+    number=NUMBERS,
+    year=st.integers(2026, 2069),
+    month=st.integers(1, 12),
+    service=st.text("0123456789", min_size=3, max_size=3),
+    discretionary=st.text("0123456789", max_size=10),
+    name=st.from_regex(r"[A-Z][A-Z ./'-]{1,25}", fullmatch=True),
+)
+def test_every_account_comes_back_from_its_stripe(
+    number: str, year: int, month: int, service: str, discretionary: str, name: str
+) -> None:
+    """R-16: what a reader takes from the three tracks is what the bank gave."""
+    last = dt.date(year, month, calendar.monthrange(year, month)[1])
+    account = StripeAccount(number, last, service, discretionary, name)
+    if 1 + len(number) + 1 + 4 + 3 + len(discretionary) + 2 > TRACK_LIMITS[2]:
+        with pytest.raises(StripeError):
+            build_stripe(account)
+        return
+    assert parse_stripe(build_stripe(account)) == account
+    nameless = dataclasses.replace(account, latin_name="")
+    assert parse_stripe(build_stripe(nameless)) == nameless
+
+
+@given(st.integers(0, 2), st.data())
+def test_one_changed_bit_never_passes(track: int, data: st.DataObject) -> None:
+    """ISO/IEC 7811-6: the LRC finds every single error."""
+    stripe = build_stripe(StripeAccount("6217001234567890123", EXPIRES))
+    name = f"track{track + 1}"
+    raw = bytearray(getattr(stripe, name))
+    place, bit = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 3))
+    raw[place] ^= 1 << bit
+    with pytest.raises(StripeError) as caught:
+        parse_stripe(dataclasses.replace(stripe, **{name: bytes(raw)}))
+    assert caught.value.where == f"第 {track + 1} 磁道"
+
+
+def test_tracks_of_two_cards_are_told() -> None:
+    """R-18: an encoder that mixes up cards."""
+    first, second = (build_stripe(StripeAccount(f"621700123456789012{n}", EXPIRES)) for n in (1, 2))
+    for name in ("track2", "track3"):
+        with pytest.raises(StripeError, match="不一致"):
+            parse_stripe(dataclasses.replace(first, **{name: getattr(second, name)}))
+
+
+@given(st.integers(1, 3), st.binary(max_size=120))
+def test_hostile_tracks_are_refused_or_add_up(track: int, raw: bytes) -> None:
+    try:
+        text = open_track(track, raw)
+    except StripeError:
+        return
+    assert seal_track(track, text) == raw
