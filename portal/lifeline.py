@@ -11,9 +11,12 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def end_with_parent(signal_number: int) -> Callable[[], None]:
-    """Return a `preexec_fn`: the child gets `signal_number` when this process ends (Linux only)."""
-    parent = os.getpid()
+def end_with_parent(signal_number: int, *, parent: int | None = None) -> Callable[[], None]:
+    """Return a `preexec_fn`: the child gets `signal_number` when this process ends (Linux only).
+
+    A child that calls it by itself names the `parent` it was told.
+    """
+    parent = os.getpid() if parent is None else parent
 
     def bind() -> None:
         if _libc is None:

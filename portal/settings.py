@@ -269,7 +269,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "portal.apikit.problems.problem_details",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_THROTTLE_CLASSES": ["portal.apikit.throttles.UserThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "600/min", "upload": "60/min", "station": "120/min"},
+    "DEFAULT_THROTTLE_RATES": {"user": "600/min", "upload": "60/min", "station": "300/min", "enrol": "10/min"},
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Card portal API",

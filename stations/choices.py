@@ -40,6 +40,13 @@ class StepStatus(models.TextChoices):
     FAILED = "failed", _("失败")
 
 
+class SelfTestKind(models.TextChoices):
+    """What a test asks of a station."""
+
+    READ = "read", _("读卡")
+    PRINT = "print", _("打印测试卡")
+
+
 class BlankStatus(models.TextChoices):
     """Where one blank of a station's stock stands."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,8 @@ from portal.core.errors import PortalError
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 RETRIES = 3
+PATIENCE_SECONDS = 60.0  # a portal that restarts; the sweeper gives a silent station twice as long
+PAUSE_SECONDS = 1.0
 
 
 class PortalUnreachableError(PortalError):
@@ -53,10 +57,24 @@ class StationAuth(AuthBase):
 class PortalClient:
     """Messages of one station."""
 
-    def __init__(self, address: str, code: str, credential: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        code: str,
+        credential: str,
+        *,
+        ca_file: str = "",
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        """`ca_file`: the authority that signed the portal's certificate, where it is not a public one."""
         self._base = address.rstrip("/") + "/api/v1/station/"
+        self._code = code
+        self._patience = patience
         self._session = requests.Session()
-        self._session.auth = StationAuth(code, credential)
+        if credential:
+            self._session.auth = StationAuth(code, credential)
+        if ca_file:
+            self._session.verify = ca_file
         self._session.headers["Accept"] = "application/json"
         self._session.trust_env = not is_loopback(address)  # a proxy cannot reach this machine's own portal
         retry = Retry(
@@ -64,27 +82,47 @@ class PortalClient:
             backoff_factor=0.5,
             backoff_jitter=0.25,
             status_forcelist=(429, 502, 503, 504),
-            allowed_methods={"POST"},  # every message may arrive twice
+            allowed_methods={"POST", "GET"},  # every message may arrive twice
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def heartbeat(self, *, reader_state: str, printer_state: str, agent_version: str) -> None:
+    def heartbeat(self, report: dict[str, Any]) -> None:
         """Say how the machine is."""
-        self._post(
-            "heartbeat",
-            {
-                "reader_state": reader_state[:60],
-                "printer_state": printer_state[:60],
-                "agent_version": agent_version,
-            },
-        )
+        self._ask("POST", "heartbeat", report)
+
+    def begin(self, issuance: int, reader: str, atr: bytes) -> dict[str, Any]:
+        """Say that a card lies in the reader; the answer is the first script, or that another is wanted."""
+        body = {"reader": reader[:100], "atr": atr.hex()}
+        return self._insist("POST", f"issuances/{issuance}/begin", body)
+
+    def send_step(self, issuance: int, step: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Bring back what a script brought; the answer is the next one, or what became of the card."""
+        return self._insist("POST", f"issuances/{issuance}/steps/{step}", body)
+
+    def send_print(self, issuance: int, body: dict[str, Any], *, patient: bool = True) -> None:
+        """Tell a change of the print job; one that the next will replace may be missed."""
+        path = f"issuances/{issuance}/print"
+        if patient:
+            self._patiently("POST", path, body)
+        else:
+            with contextlib.suppress(PortalUnreachableError):
+                self._ask("POST", path, body)
+
+    def face(self, issuance: int) -> bytes:
+        """Return the card's back as JPEG."""
+        return self._patiently("GET", f"issuances/{issuance}/face", None).content
+
+    def redeem(self, one_time: str) -> str:
+        """Exchange a one-time code for the station's credential."""
+        answer = self._ask("POST", "enrol", {"code": self._code, "one_time": one_time}).json()
+        return str(answer["credential"])
 
     def report_self_test(self, self_test_id: int, result: dict[str, Any]) -> None:
         """Report a self-test; one that was reported already is no error, the answer was lost then."""
         try:
-            self._post(f"self-tests/{self_test_id}", result)
+            self._patiently("POST", f"self-tests/{self_test_id}", result)
         except AnswerRefusedError as exc:
             if exc.got != "self_test_reported":
                 raise
@@ -93,9 +131,30 @@ class PortalClient:
         """Close the connections."""
         self._session.close()
 
-    def _post(self, path: str, body: dict[str, Any]) -> None:
+    def _insist(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a message until the portal answers it, and return the answer."""
+        answer = self._patiently(method, path, body)
         try:
-            answer = self._session.post(
+            found: dict[str, Any] = dict(answer.json())
+        except ValueError as exc:
+            raise PortalUnreachableError("应答不是门户的", where=self._base) from exc
+        return found
+
+    def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> requests.Response:
+        """Send the same message again while the portal is away, up to `PATIENCE_SECONDS`."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._ask(method, path, body)
+            except PortalUnreachableError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> requests.Response:
+        try:
+            answer = self._session.request(
+                method,
                 self._base + path,
                 json=body,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
@@ -107,6 +166,7 @@ class PortalClient:
             raise CredentialRefusedError("门户不接受本制卡点的代码或凭证")
         if not answer.ok or answer.is_redirect:
             raise _refusal(answer)
+        return answer
 
 
 def _refusal(answer: requests.Response) -> PortalError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,9 @@ from portal.core.errors import PortalError
 from stations.agent.client import is_loopback
 
 HEARTBEAT_SECONDS = 10.0
+VIRTUAL_PRINTER = "virtual"
+DRIVER = "smartcard"
+NO_DRIVER = "读写器：本机没有安装 pyscard（pip install -r requirements-station.txt）；演示请加 --virtual"
 
 
 class IncompleteError(PortalError):
@@ -35,6 +39,16 @@ class Options:
     redis_url: str = field(repr=False)
     credential: str = field(repr=False)
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    virtual: bool = False
+    has_reader: bool = True
+    reader: str = ""
+    psam_reader: str = ""
+    area: str = ""
+    printer: str = ""
+    printer_ca: str = ""
+    ca_file: str = ""
+    journal: Path | None = None
+    card_seconds: float = 120.0
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -44,28 +58,89 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
     if not given.code:
         lacking.append("制卡点代码：--code 或环境变量 STATION_CODE")
     lacking += _portal_problems(given.portal)
+    lacking += _file_problems("门户证书的签发机构", given.ca_file)
     redis_url = environment.get("STATION_REDIS_URL", "")
     if not redis_url:
         lacking.append("任务队列地址：环境变量 STATION_REDIS_URL（含口令，因此不从命令行给出）")
     credential = _credential(given.credential_file, lacking)
-    if not given.virtual:
-        lacking.append("读写器：本机未连接读写器；演示请加 --virtual 使用虚拟读写器")
+    if not (given.virtual or given.no_reader) and importlib.util.find_spec(DRIVER) is None:
+        lacking.append(NO_DRIVER)
+    lacking += _printer_problems(given)
     if lacking:
         raise IncompleteError(lacking)
-    return Options(given.code, given.portal, redis_url, credential, given.heartbeat_seconds)
+    return _complete(given, redis_url, credential)
+
+
+def _complete(given: argparse.Namespace, redis_url: str, credential: str) -> Options:
+    printer = given.printer or (VIRTUAL_PRINTER if given.virtual else "")
+    journal = Path(given.journal) if given.journal else Path(f"{given.credential_file}.journal")
+    return Options(
+        given.code,
+        given.portal,
+        redis_url,
+        credential,
+        given.heartbeat_seconds,
+        virtual=given.virtual,
+        has_reader=not given.no_reader,
+        reader=given.reader,
+        psam_reader=given.psam_reader,
+        area=given.area,
+        printer="" if given.no_printer else printer,
+        printer_ca=given.printer_ca,
+        ca_file=given.ca_file,
+        journal=journal,
+        card_seconds=given.card_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What exchanging a one-time code for a credential needs."""
+
+    code: str
+    portal: str
+    ca_file: str
+    credential_file: Path
+    one_time: str = field(repr=False)
+
+
+def read_enrolment(arguments: Sequence[str], environment: Mapping[str, str]) -> Enrolment | None:
+    """Return what --enrol needs, None where it was not given; raise IncompleteError."""
+    given = _parser(environment).parse_args(arguments)
+    if not given.enrol:
+        return None
+    lacking = [] if given.code else ["制卡点代码：--code 或环境变量 STATION_CODE"]
+    lacking += _portal_problems(given.portal)
+    lacking += _file_problems("门户证书的签发机构", given.ca_file)
+    if not given.credential_file:
+        lacking.append("凭证：--credential-file 或环境变量 STATION_CREDENTIAL_FILE")
+    if lacking:
+        raise IncompleteError(lacking)
+    return Enrolment(given.code, given.portal, given.ca_file, Path(given.credential_file), given.enrol)
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stations.agent", description="制卡点代理")
-    parser.add_argument("--code", default=environment.get("STATION_CODE", ""), help="制卡点代码")
-    parser.add_argument("--portal", default=environment.get("STATION_PORTAL", ""), help="门户地址 https://…")
-    parser.add_argument(
-        "--credential-file",
-        default=environment.get("STATION_CREDENTIAL_FILE", ""),
-        help="凭证文件，仅本用户可读",
-    )
-    parser.add_argument("--virtual", action="store_true", help="使用虚拟读写器和虚拟卡")
+    texts = {
+        "code": ("CODE", "制卡点代码"),
+        "portal": ("PORTAL", "门户地址 https://…"),
+        "ca-file": ("CA_FILE", "签发门户证书的机构的证书，不是公共机构时才需要"),
+        "credential-file": ("CREDENTIAL_FILE", "凭证文件，仅本用户可读"),
+        "reader": ("READER", "读写器的名称或其一部分；只有一台时不用"),
+        "psam-reader": ("PSAM_READER", "插着 PSAM 的读写器；自检时双向认证"),
+        "area": ("AREA", "本市六位区划代码，PSAM 分散密钥用"),
+        "printer": ("PRINTER", "打印机 ipp://localhost/printers/队列 或 ipps://主机/ipp/print"),
+        "printer-ca": ("PRINTER_CA", "打印机证书，或签发它的机构的证书"),
+        "journal": ("JOURNAL", "正在制作的卡的记录；默认在凭证文件旁"),
+    }
+    for name, (variable, text) in texts.items():
+        parser.add_argument(f"--{name}", default=environment.get(f"STATION_{variable}", ""), help=text)
+    parser.add_argument("--virtual", action="store_true", help="使用虚拟读写器、虚拟卡和虚拟打印机")
+    parser.add_argument("--no-reader", action="store_true", help="本制卡点没有读写器")
+    parser.add_argument("--no-printer", action="store_true", help="本制卡点没有打印机")
+    parser.add_argument("--enrol", default="", metavar="CODE", help="用一次性登记码领取凭证，然后结束")
     parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_SECONDS, help=argparse.SUPPRESS)
+    parser.add_argument("--card-seconds", type=float, default=120.0, help="等待放卡的秒数")
     return parser
 
 
@@ -80,6 +155,33 @@ def _portal_problems(address: str) -> list[str]:
     return []
 
 
+def _printer_problems(given: argparse.Namespace) -> list[str]:
+    """Refuse an address that is none, and one that would carry faces in the clear (R-46)."""
+    problems = _file_problems("打印机的证书", given.printer_ca)
+    if given.no_printer or given.printer == VIRTUAL_PRINTER:
+        if given.printer == VIRTUAL_PRINTER and not given.virtual:
+            problems.append("打印机：虚拟打印机只用于演示，须同时加 --virtual")
+        return problems
+    if not given.printer:
+        return (
+            problems
+            if given.virtual
+            else [*problems, "打印机：--printer 或环境变量 STATION_PRINTER；确无打印机请加 --no-printer"]
+        )
+    parts = urlsplit(given.printer)
+    if parts.scheme not in {"ipp", "ipps"} or not parts.hostname:
+        problems.append("打印机：应为 ipp://localhost/printers/队列 或 ipps://主机/ipp/print")
+    elif parts.scheme == "ipp" and not is_loopback(given.printer):
+        problems.append("打印机：卡面不能明文传输，须用 ipps（本机的打印队列除外）")
+    return problems
+
+
+def _file_problems(what: str, name: str) -> list[str]:
+    if not name or Path(name).is_file():
+        return []
+    return [f"{what}：没有文件 {name}"]
+
+
 def _credential(name: str, lacking: list[str]) -> str:
     """Read the credential; a file that others can read is as bad as none."""
     if not name:
@@ -90,7 +192,7 @@ def _credential(name: str, lacking: list[str]) -> str:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             credential = file.read(1024).strip()
     except (OSError, UnicodeDecodeError) as exc:
-        lacking.append(f"凭证：无法读取文件 {name}（{type(exc).__name__}）")
+        lacking.append(f"凭证：无法读取文件 {name}（{type(exc).__name__}）；可用 --enrol 一次性登记码领取")
         return ""
     if mode & 0o077:
         lacking.append(f"凭证：文件 {name} 的权限为 {mode:04o}，应为 0600")

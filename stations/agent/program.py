@@ -13,9 +13,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from portal.core.errors import PortalError
-from stations.agent import VERSION
-from stations.agent.client import CredentialRefusedError
-from stations.agent.jobs import ALLOWED, Bench
+from stations.agent.bench import Bench
+from stations.agent.client import CredentialRefusedError, PortalClient
+from stations.agent.issuing import tell_of_the_past
+from stations.agent.jobs import ALLOWED
 from stations.agent.options import Options
 from stations.agent.worker import StationWorker
 from stations.queues import queue_name
@@ -23,32 +24,44 @@ from stations.queues import queue_name
 logger = logging.getLogger(__name__)
 REFUSED = 3
 PAUSE_SECONDS = 3.0
-PRINTER_STATE = "未配置"
 
 
 class Agent:
     """One station at work."""
 
-    def __init__(self, options: Options, bench: Bench) -> None:
+    def __init__(self, options: Options, bench: Bench, client: PortalClient) -> None:
+        """`client` carries the heartbeats, beside the bench's own."""
         self._options = options
         self._bench = bench
+        self._client = client
         self._stopping = threading.Event()
         self._trouble = ""
+        self._lacking = ""
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; return 0, or 3 when the portal refuses the credential at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        try:
+            return self._serve_until_told()
+        finally:
+            self._close()  # the reader's process too: it lets no signal end it
+
+    def _serve_until_told(self) -> int:
         if not self._introduce():
             return REFUSED
         beats = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         beats.start()
+        self._tell_of_the_past()
         self._work()
         self._stopping.set()
         beats.join(PAUSE_SECONDS)
-        self._bench.client.close()
         logger.info("station %s stopped", self._options.code)
         return 0
+
+    def _close(self) -> None:
+        for part in (self._client, self._bench.client, self._bench.reader, self._bench.journal):
+            part.close()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
@@ -69,10 +82,30 @@ class Agent:
                 return True
         return True
 
+    def _tell_of_the_past(self) -> None:
+        """Tell of a killed agent's issuance; a portal that is away hears of it before the next card."""
+        try:
+            tell_of_the_past(self._bench)
+        except PortalError as exc:
+            self._note(exc)
+
     def _heartbeat(self) -> None:
-        self._bench.client.heartbeat(
-            reader_state=self._bench.transport.state(), printer_state=PRINTER_STATE, agent_version=VERSION
-        )
+        report = self._bench.report()
+        self._client.heartbeat(report)
+        self._warn(report)
+
+    def _warn(self, report: dict[str, Any]) -> None:
+        """Say once what a job would find missing, and again when it changed."""
+        printer = report["printer"]
+        lacking = [self._bench.reader.trouble] if self._bench.reader.trouble else []
+        if printer is None or printer["state"] == "unreachable":
+            lacking.append(f"打印机：{report['printer_state']}")
+        told = "；".join(lacking)
+        if told != self._lacking:
+            logger.warning("station is not complete: %s", told) if told else logger.info(
+                "station is complete"
+            )
+        self._lacking = told
 
     def _beat(self) -> None:
         while not self._stopping.wait(self._options.heartbeat_seconds):

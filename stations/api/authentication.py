@@ -58,6 +58,16 @@ class StationThrottle(SharedThrottle):
         return f"throttle-station-{request.auth.pk}"
 
 
+class EnrolmentThrottle(SharedThrottle):
+    """Count tries to enrol by address: a one-time code is guessed by nobody."""
+
+    scope = "enrol"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str:
+        """Return the address's key."""
+        return f"throttle-enrol-{self.get_ident(request)}"
+
+
 class StationScheme(OpenApiAuthenticationExtension):
     """Describe the credential in the OpenAPI document."""
 

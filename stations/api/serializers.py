@@ -38,7 +38,7 @@ class SelfTestSerializer(serializers.ModelSerializer[SelfTest]):
     class Meta:
         model = SelfTest
         fields = [
-            "id", "station", "requested_at", "reported_at", "passed", "read_milliseconds",
+            "id", "station", "kind", "requested_at", "reported_at", "passed", "read_milliseconds",
             "error_code", "error_text",
         ]  # fmt: skip
         read_only_fields = fields
@@ -84,6 +84,19 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
         return Report(
             values["reader_state"], values["printer_state"], values["agent_version"], devices=devices
         )
+
+
+class EnrolSerializer(serializers.Serializer[Any]):
+    """A station and the one-time code that its security administrator was shown."""
+
+    code = serializers.SlugField(max_length=32)
+    one_time = serializers.CharField(max_length=64)
+
+
+class EnrolAnswerSerializer(serializers.Serializer[Any]):
+    """The station's own credential, shown this once."""
+
+    credential = serializers.CharField()
 
 
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):

@@ -6,13 +6,14 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from stations.api.exchange import BeginView, FaceView, PrintView, StepView
-from stations.api.views import HeartbeatView, ResultView, SelfTestViewSet, StationViewSet
+from stations.api.views import EnrolView, HeartbeatView, ResultView, SelfTestViewSet, StationViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("stations", StationViewSet, basename="station")
 router.register("self-tests", SelfTestViewSet, basename="self-test")
 urlpatterns = [
     *router.urls,
+    path("station/enrol", EnrolView.as_view(), name="station-enrol"),
     path("station/heartbeat", HeartbeatView.as_view(), name="station-heartbeat"),
     path("station/issuances/<int:pk>/begin", BeginView.as_view(), name="station-issuance-begin"),
     path("station/issuances/<int:pk>/steps/<int:step>", StepView.as_view(), name="station-issuance-step"),

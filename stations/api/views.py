@@ -18,8 +18,10 @@ from rest_framework.views import APIView
 from portal.apikit.idempotency import answer_once
 from portal.apikit.uploads import refuse_too_large
 from portal.apikit.views import KEY_PARAMETER, ScopedViewSet
-from stations.api.authentication import IsStation, StationAuthentication, StationThrottle
+from stations.api.authentication import EnrolmentThrottle, IsStation, StationAuthentication, StationThrottle
 from stations.api.serializers import (
+    EnrolAnswerSerializer,
+    EnrolSerializer,
     HeartbeatAnswerSerializer,
     HeartbeatSerializer,
     ResultSerializer,
@@ -27,7 +29,7 @@ from stations.api.serializers import (
     StationSerializer,
 )
 from stations.models import SelfTest, Station
-from stations.services.registry import note_heartbeat
+from stations.services.registry import note_heartbeat, redeem_enrolment
 from stations.services.self_tests import Result, report_self_test, request_self_test
 
 
@@ -80,6 +82,28 @@ class AgentView(APIView):
     def station(self) -> Station:
         """Return who calls."""
         return cast("Station", self.request.auth)
+
+
+class EnrolView(APIView):
+    """A counter machine exchanges its one-time code for a credential; it has nothing else to show."""
+
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = [EnrolmentThrottle]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse what is too long before anything reads it."""
+        refuse_too_large(request, 0)
+        super().initial(request, *args, **kwargs)
+
+    @extend_schema(request=EnrolSerializer, responses=EnrolAnswerSerializer, auth=[])
+    def post(self, request: Request) -> Response:
+        """Return a new credential, once."""
+        form = EnrolSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values: dict[str, Any] = form.validated_data
+        answer = {"credential": redeem_enrolment(values["code"], values["one_time"])}
+        return Response(EnrolAnswerSerializer(answer).data)
 
 
 class HeartbeatView(AgentView):

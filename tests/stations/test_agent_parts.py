@@ -7,42 +7,35 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
-from rq import Queue
-from rq.job import Callback
-from rq.serializers import JSONSerializer
 
 from production.personalization.profile import load_profile
+from stations.agent.bench import Bench, NoReader
 from stations.agent.client import (
     AnswerRefusedError,
     CredentialRefusedError,
     PortalClient,
     PortalUnreachableError,
 )
-from stations.agent.jobs import ALLOWED, Bench, self_test
+from stations.agent.jobs import issue, print_test, resolve, self_test
+from stations.agent.journal import Journal
 from stations.agent.options import IncompleteError, read_options
+from stations.agent.reader import CardReader
+from stations.agent.reader_process import ReaderPlan
 from stations.agent.reading import CardContentError, read_card
-from stations.agent.worker import StationWorker
 from stations.management.commands.station_agent import agent_arguments, agent_environment
-from stations.queues import SELF_TEST, queue_name
+from stations.printing.virtual import VirtualPrinter
 from stations.transport.virtual import VirtualTransport
 from stations.virtual.card import blank_card
 from stations.virtual.samples import SAMPLE_HOLDER, SERIAL, sample_card
 
 PROFILE = load_profile("sssc-3.0-sm4")
 REDIS = {"STATION_REDIS_URL": "redis://:pass-word@queue.example/0"}
-called: list[int] = []
-
-
-def forbidden(*given: Any) -> None:
-    """Stand for any function an attacker would like to have run; RQ could import it."""
-    called.append(1)
 
 
 class TestOptions:
@@ -81,7 +74,7 @@ class TestOptions:
             "门户地址",
             "任务队列地址",
             "凭证",
-            "读写器",
+            "打印机",
         ]
 
     @pytest.mark.parametrize(
@@ -111,6 +104,35 @@ class TestOptions:
             read_options(self.arguments(credential), REDIS)
         assert refused.value.lacking == (f"凭证：文件 {credential} 的权限为 0640，应为 0600",)
 
+    @pytest.mark.parametrize(
+        ("changes", "lacking"),
+        [
+            (
+                {"printer": "ipp://printer.example/ipp/print"},
+                "打印机：卡面不能明文传输，须用 ipps（本机的打印队列除外）",
+            ),
+            (
+                {"printer": "lpd://printer.example"},
+                "打印机：应为 ipp://localhost/printers/队列 或 ipps://主机/ipp/print",
+            ),
+            ({"ca-file": "/nowhere/ca.pem"}, "门户证书的签发机构：没有文件 /nowhere/ca.pem"),
+            ({"printer-ca": "/nowhere/p.pem"}, "打印机的证书：没有文件 /nowhere/p.pem"),
+        ],
+    )
+    def test_a_printer_or_an_authority_that_cannot_be_used_is_told(
+        self, credential: Path, changes: dict[str, str], lacking: str
+    ) -> None:
+        """R-46: faces do not travel in the clear either."""
+        with pytest.raises(IncompleteError) as refused:
+            read_options(self.arguments(credential, **changes), REDIS)
+        assert refused.value.lacking == (lacking,)
+
+    def test_a_virtual_printer_is_for_demonstrations_only(self, credential: Path) -> None:
+        arguments = [*self.arguments(credential, printer="virtual")[:-1]]
+        with pytest.raises(IncompleteError) as refused:
+            read_options(arguments, REDIS)
+        assert refused.value.lacking == ("打印机：虚拟打印机只用于演示，须同时加 --virtual",)
+
     @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
     def test_a_file_without_a_credential_is_told(self, credential: Path, content: bytes) -> None:
         credential.write_bytes(content)
@@ -128,6 +150,10 @@ class TestOptions:
             "PYTHONPATH": str(settings.BASE_DIR),
         }
         options = {"code": "demo-1", "portal": "http://127.0.0.1:1", "credential_file": None, "virtual": True}
+        assert agent_arguments(options | {"printer": "ipp://localhost/printers/a"})[6:] == [
+            "--printer=ipp://localhost/printers/a",
+            "--virtual",
+        ]
         assert agent_arguments(options)[5] == str(settings.VAR_DIR / "stations" / "demo-1.credential")
 
     def test_the_program_says_what_lacks_and_ends(self) -> None:
@@ -214,13 +240,16 @@ def client(portal: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    made = PortalClient(portal + "/", "demo-1", "secret")
+    made = PortalClient(portal + "/", "demo-1", "secret", patience=0)
     yield made
     made.close()
 
 
+BEAT = {"reader_state": "读", "printer_state": "", "agent_version": "1.0"}
+
+
 def beat(client: PortalClient) -> None:
-    client.heartbeat(reader_state="读" * 80, printer_state="", agent_version="1.0")
+    client.heartbeat(BEAT)
 
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -229,8 +258,7 @@ PROBLEM = {"Content-Type": "application/problem+json"}
 class TestClient:
     def test_a_heartbeat_carries_credential_and_states(self, client: PortalClient) -> None:
         beat(client)
-        expected = {"reader_state": "读" * 60, "printer_state": "", "agent_version": "1.0"}
-        assert Portal.seen == [("/api/v1/station/heartbeat", "Station demo-1:secret", expected)]
+        assert Portal.seen == [("/api/v1/station/heartbeat", "Station demo-1:secret", BEAT)]
 
     def test_a_restarting_portal_is_asked_again(self, client: PortalClient) -> None:
         Portal.script = [(503, {}, {}), (502, {}, {}), (200, {}, {})]
@@ -284,82 +312,39 @@ class TestClient:
 class TestSelfTestJob:
     def test_a_good_card_reports_its_time_and_nothing_of_the_person(self, client: PortalClient) -> None:
         """R-45: the portal learns that the card could be read, not whose it is."""
-        self_test(Bench(VirtualTransport(sample_card()), client, PROFILE), 7)
+        reader = CardReader(ReaderPlan(virtual=True))
+        self_test(Bench(client, reader, None, Journal(None)), 7)
+        reader.close()
         ((path, _, body),) = Portal.seen
         assert (path, set(body), body["passed"]) == (
             ("/api/v1/station/self-tests/7", {"passed", "read_milliseconds"}, True)
         )
 
     def test_no_card_reports_why(self, client: PortalClient) -> None:
-        self_test(Bench(VirtualTransport(None), client, PROFILE), 7)
-        body = {"passed": False, "error_code": "no_card", "error_text": "读写器中没有卡片"}
+        self_test(Bench(client, NoReader(), None, Journal(None)), 7)
+        body = {"passed": False, "error_code": "no_reader", "error_text": "本制卡点没有读写器"}
         assert Portal.seen[0][2] == body
 
+    @pytest.mark.parametrize("job", [issue, resolve])
+    def test_a_job_that_needs_a_reader_is_refused_at_once(self, client: PortalClient, job: Any) -> None:
+        """A station without a reader says so instead of waiting for a card."""
+        Portal.script = [(200, {}, {"step": 1, "result": "rejected", "code": "no_reader"})]
+        bench = Bench(client, NoReader(), VirtualPrinter(), Journal(None))
+        job(bench, 9)
+        fault = {"code": "no_reader", "text": "本制卡点没有读写器", "at": 0, "sent": False}
+        assert Portal.seen == [
+            (
+                "/api/v1/station/issuances/9/steps/0",
+                "Station demo-1:secret",
+                {"responses": [], "fault": fault},
+            )
+        ]
+        assert bench.report()["reader_state"] == "本制卡点没有读写器"
 
-class TestWorker:
-    @pytest.fixture
-    def queue(self, redis_server: Any) -> Queue:
-        called.clear()
-        return Queue(queue_name("demo-1"), connection=redis_server, serializer=JSONSerializer)
+    def test_a_test_card_is_printed_and_timed(self, client: PortalClient) -> None:
+        print_test(Bench(client, NoReader(), VirtualPrinter(), Journal(None)), 8)
+        assert (Portal.seen[0][0], Portal.seen[0][2]["passed"]) == ("/api/v1/station/self-tests/8", True)
 
-    def work(self, queue: Queue) -> list[int]:
-        seen: list[int] = []
-        functions = dict.fromkeys(ALLOWED, seen.append)
-        StationWorker(queue.name, queue.connection, functions).work(burst=True, logging_level="CRITICAL")
-        return seen
-
-    def test_a_listed_job_runs(self, queue: Queue) -> None:
-        queue.enqueue(SELF_TEST, 7)
-        assert self.work(queue) == [7]
-
-    @pytest.mark.parametrize(
-        ("name", "given", "named"),
-        [
-            (f"{__name__}.forbidden", (1,), {}),
-            ("os.system", ("true",), {}),
-            (SELF_TEST, (), {}),
-            (SELF_TEST, (1, 2), {}),
-            (SELF_TEST, ("1",), {}),
-            (SELF_TEST, (True,), {}),
-            (SELF_TEST, (0,), {}),
-            (SELF_TEST, (1,), {"more": 1}),
-        ],
-    )
-    def test_every_other_job_fails_without_being_run(
-        self, queue: Queue, name: str, given: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        """Whoever writes to Redis must not choose what a counter machine runs."""
-        queue.enqueue(name, args=given, kwargs=named)
-        queue.enqueue(SELF_TEST, 7)
-        assert self.work(queue) == [7]
-        assert queue.failed_job_registry.count == 1
-        assert called == []
-
-    def test_callbacks_of_a_job_are_not_run_either(self, queue: Queue) -> None:
-        callback = Callback(f"{__name__}.forbidden")
-        queue.enqueue(SELF_TEST, 7, on_success=callback, on_failure=callback)
-        queue.enqueue("os.system", "true", on_success=callback, on_failure=callback)
-        assert self.work(queue) == [7]
-        assert called == []
-
-    def test_a_stop_that_was_asked_for_before_the_start_is_kept(self, queue: Queue) -> None:
-        queue.enqueue(SELF_TEST, 7)
-        worker = StationWorker(queue.name, queue.connection, {SELF_TEST: called.append})
-        worker.stopping.set()
-        worker.work(logging_level="CRITICAL")
-        assert called == []
-
-    def test_a_failing_function_is_logged_without_its_message(
-        self, queue: Queue, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def broken(_number: int) -> None:
-            raise RuntimeError("440600190001010005")
-
-        queue.enqueue(SELF_TEST, 7)
-        worker = StationWorker(queue.name, queue.connection, {SELF_TEST: partial(broken)})
-        worker.work(burst=True, logging_level="CRITICAL")
-        assert [
-            record.getMessage().partition("failed: ")[2]
-            for record in caplog.records
-            if "failed" in record.msg
-        ] == ["RuntimeError"]
+    def test_a_test_card_without_a_printer(self, client: PortalClient) -> None:
+        print_test(Bench(client, NoReader(), None, Journal(None)), 8)
+        assert (Portal.seen[0][2]["passed"], Portal.seen[0][2]["error_code"]) == (False, "no_printer")

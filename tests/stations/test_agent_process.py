@@ -84,6 +84,7 @@ def test_the_agent_reports_answers_a_self_test_and_ends_in_order(desk: Desk, sta
     agent = start("manage.py", "station_agent", "--code", "demo-1")
     eventually(lambda: seen() is not None, agent)
     assert Station.objects.get().reader_state == "虚拟读写器：有卡"
+    assert Station.objects.get().printer_state == "虚拟打印机：空闲"
     test = request_self_test(desk.station, actor=desk.operator)
     eventually(lambda: SelfTest.objects.get(pk=test.pk).reported_at is not None, agent)
     test.refresh_from_db()
@@ -121,7 +122,7 @@ def test_a_credential_that_ends_is_told_and_a_wrong_one_does_not_start(desk: Des
 
 def test_a_portal_that_is_not_there_yet_is_waited_for(desk: Desk, start: Start) -> None:
     agent = start(*AGENT, portal="http://127.0.0.1:9", STATION_REDIS_URL=settings.REDIS_URL)
-    time.sleep(2)
+    time.sleep(5)
     assert agent.poll() is None
     code, _ = ended(agent)
     assert code == 0

@@ -22,9 +22,8 @@ from stations.printing.media import Medium, medium_of
 from stations.printing.printer import FormatRefusedError, JobState, MediaRefusedError, PrinterRefusedError
 from stations.printing.virtual import VirtualPrinter
 from stations.printing.words import in_words, loud
-from tests.stations.printer import CARD_PRINTER, CardPrinter, card_printer
+from tests.stations.printer import CARD_PRINTER, CardPrinter
 
-__all__ = ["card_printer"]
 StartPrinter = Callable[..., CardPrinter]
 FACE = picture()
 

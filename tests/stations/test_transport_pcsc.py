@@ -29,9 +29,8 @@ from stations.virtual.cipher import Algorithm, mac, seal
 from stations.virtual.hierarchy import factors
 from stations.virtual.memory import Memory
 from stations.virtual.samples import AREA
-from tests.stations.pcsc import CARD_READER, PSAM_READER, ROOT, Desk, Pcscd, eventually, pcscd, plug
+from tests.stations.pcsc import CARD_READER, PSAM_READER, ROOT, Desk, Pcscd, eventually
 
-__all__ = ["pcscd", "plug"]
 Plug = Callable[..., Desk]
 SSSE = bytes.fromhex("7378312E73682EC9E7BBE1B1A3D5CF")
 CHALLENGE = bytes.fromhex("0084000008")

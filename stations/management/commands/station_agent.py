@@ -21,6 +21,14 @@ WITHHELD = frozenset(
 )
 
 
+PASSED_ON = {
+    "reader": "name of the reader, or a part of it",
+    "psam-reader": "reader that holds the terminal's PSAM",
+    "printer": "ipp:// or ipps:// address of the card printer",
+    "enrol": "one-time code: fetch the credential and end",
+}
+
+
 class Command(BaseCommand):
     """Become `python -m stations.agent`, which knows no Django, with what it needs from the settings."""
 
@@ -32,7 +40,11 @@ class Command(BaseCommand):
         parser.add_argument("--code", default="demo-1")
         parser.add_argument("--portal", default="http://127.0.0.1:8000")
         parser.add_argument("--credential-file", type=Path, help="default: var/stations/CODE.credential")
-        parser.add_argument("--virtual", action="store_true", help="a virtual reader with a virtual card")
+        parser.add_argument("--virtual", action="store_true", help="virtual reader, cards and printer")
+        parser.add_argument("--no-reader", action="store_true", help="a station without a reader")
+        parser.add_argument("--no-printer", action="store_true", help="a station without a printer")
+        for name, text in PASSED_ON.items():
+            parser.add_argument(f"--{name}", default="", help=text)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Replace this process, so that signals reach the agent itself."""
@@ -44,7 +56,13 @@ def agent_arguments(options: Mapping[str, Any]) -> list[str]:
     """Return the agent's command line."""
     credential = options["credential_file"] or settings.VAR_DIR / "stations" / f"{options['code']}.credential"
     found = ["--code", options["code"], "--portal", options["portal"], "--credential-file", str(credential)]
-    return [*found, "--virtual"] if options["virtual"] else found
+    found += [f"--{name}={value}" for name in PASSED_ON if (value := options.get(_option(name)))]
+    flags = ("virtual", "no-reader", "no-printer")
+    return [*found, *(f"--{name}" for name in flags if options.get(_option(name)))]
+
+
+def _option(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def agent_environment(environment: Mapping[str, str]) -> dict[str, str]:

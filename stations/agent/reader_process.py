@@ -1,0 +1,100 @@
+"""The reader's own process: it alone loads the driver, so that a driver that hangs can be killed (D7).
+
+It knows no address, no credential and no job: it is told what to do with the card, one order after the
+other, and answers every command of a script as soon as the card did.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from portal.core.errors import PortalError
+from portal.lifeline import end_with_parent
+from production.personalization.profile import load_profile
+from stations.agent.feeder import CardSource, RealReader, VirtualFeeder
+from stations.agent.reading import Terminal, read_card
+from stations.transport.base import CardResetError, NoCardError, TransportError
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPlan:
+    """Which reader a process is to open."""
+
+    virtual: bool = False
+    name: str = ""
+    psam_name: str = ""
+    profile: str = "sssc-3.0-sm4"
+    area: str = "440600"
+
+
+Order = tuple[str, tuple[Any, ...]]
+Command = tuple[bytes, frozenset[int]]
+
+
+def serve(link: Connection, plan: ReaderPlan, parent: int) -> None:
+    """Obey orders until the other end closes or dies."""
+    if os.getppid() != parent:
+        return
+    end_with_parent(signal.SIGKILL, parent=parent)()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the agent decides when a card is left alone
+    source = VirtualFeeder() if plan.virtual else RealReader(plan.name, plan.psam_name)
+    orders = _orders(source, plan)
+    try:
+        while True:
+            name, given = link.recv()
+            if name == "run":
+                _run(link, source, given[0])
+            else:
+                _answer(link, orders[name], given)
+    except (EOFError, OSError):
+        return
+
+
+def _orders(source: CardSource, plan: ReaderPlan) -> Mapping[str, Callable[..., Any]]:
+    return {
+        "readers": source.readers,
+        "present": source.present,
+        "connect": source.connect,
+        "release": source.release,
+        "feed": source.feed,
+        "read": lambda: _read(source, plan),
+    }
+
+
+def _read(source: CardSource, plan: ReaderPlan) -> int:
+    terminal = Terminal(source.psam, plan.area) if source.psam else None
+    return read_card(source.transport, load_profile(plan.profile), terminal).milliseconds
+
+
+def _answer(link: Connection, work: Callable[..., Any], given: Sequence[Any]) -> None:
+    try:
+        value = work(*given)
+    except PortalError as exc:
+        link.send(("error", (exc.code, exc.message, exc.where, exc.expected, exc.got)))
+    else:
+        link.send(("value", value))
+
+
+def _run(link: Connection, source: CardSource, script: Sequence[Command]) -> None:
+    """Send commands until one is answered unexpectedly; each answer goes out at once."""
+    for apdu, accepted in script:
+        try:
+            answer = source.transport.transmit(apdu)
+        except TransportError as exc:
+            link.send(("fault", (exc.code, exc.message, may_have_been_sent(exc))))
+            return
+        link.send(("answer", (answer.data, answer.sw, answer.microseconds)))
+        if answer.sw not in accepted:
+            break
+    link.send(("value", None))
+
+
+def may_have_been_sent(exc: TransportError) -> bool:
+    """Say whether the card may have carried the command out: only an empty reader and a reset deny it."""
+    return not (type(exc) is NoCardError or isinstance(exc, CardResetError))

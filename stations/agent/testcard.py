@@ -1,0 +1,32 @@
+"""The test card: all of CR80, with a frame at its edge, marks in millimetres and the ribbon's colours."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT, DPI = 1011, 638, 300
+MILLIMETRE = DPI / 25.4
+COLOURS = ("#00aeef", "#ec008c", "#fff200", "#000000", "#ff0000", "#00a651", "#2e3192")
+
+
+def picture() -> bytes:
+    """Return the face as JPEG; a frame that is cut or away from the edge shows a wrong size."""
+    face = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    draw = ImageDraw.Draw(face)
+    draw.rectangle((0, 0, WIDTH - 1, HEIGHT - 1), outline="black", width=3)
+    for number in range(1, int(WIDTH / MILLIMETRE)):
+        length = 3 if number % 10 == 0 else 1.5
+        at = round(number * MILLIMETRE)
+        draw.line((at, 0, at, round(length * MILLIMETRE)), fill="black")
+    width = (WIDTH - 160) // len(COLOURS)
+    for number, colour in enumerate(COLOURS):
+        left = 80 + number * width
+        draw.rectangle((left, 180, left + width - 1, 360), fill=colour)
+    for step in range(256):
+        left = 80 + step * (WIDTH - 160) // 256
+        draw.rectangle((left, 400, left + 4, 500), fill=(step, step, step))
+    target = io.BytesIO()
+    face.save(target, "JPEG", quality=95, dpi=(DPI, DPI))
+    return target.getvalue()

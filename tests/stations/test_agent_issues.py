@@ -1,0 +1,99 @@
+"""One card through real parts: portal, Redis, agent, pcscd, a card behind vpcd, ippeveprinter (R-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from production.models import Card
+from stations.choices import IssuanceStatus, PrintState, SelfTestKind
+from stations.models import Issuance, SelfTest, Station
+from stations.services.card_jobs import face_of
+from stations.services.issuance import confirm_look
+from stations.services.self_tests import request_self_test
+from tests.stations.pcsc import CARD_READER, PSAM_READER, Desk
+from tests.stations.printer import CardPrinter
+from tests.stations.shop import Shop, shop
+
+__all__ = ["shop"]
+Plug = Callable[..., Desk]
+StartPrinter = Callable[..., CardPrinter]
+READER = ("--reader", CARD_READER)
+
+
+def test_one_card_from_the_operators_start_to_the_printed_face(
+    shop: Shop, plug: Plug, card_printer: StartPrinter, record_property: Callable[[str, object], None]
+) -> None:
+    """R-14, R-24, R-25: written within two seconds, most of them the card's; every pixel of CR80 printed."""
+    printer = card_printer()
+    serial, chip = shop.blank()
+    plug("--serial", chip)
+    shop.start_agent(*READER, "--printer", printer.uri)
+    shop.until(lambda: (Station.objects.get().report.get("printer") or {}).get("state") == "idle")
+    report = Station.objects.get().report
+    assert {"name": CARD_READER, "card": "present"} in report["readers"]
+    assert report["printer"]["supplies"] == [{"name": "YMCKO", "level": 73}]
+    issuance = shop.counter.start(serial=serial)
+    issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
+    assert (issuance.print_state, issuance.is_written) == (PrintState.COMPLETED, True)
+    total, card = issuance.total_milliseconds or 0, issuance.card_milliseconds or 0
+    record_property("milliseconds", f"total {total} card {card} portal {issuance.portal_milliseconds}")
+
+    (face,) = [path for path in printer.printed() if path.suffix == ".jpg"]
+    assert face.read_bytes() == face_of(issuance)
+    with Image.open(face) as picture:
+        assert (picture.size, picture.info["dpi"]) == ((1011, 638), (300, 300))
+    done = confirm_look(issuance, good=True, actor=shop.counter.operator)
+    assert (done.status, Card.objects.get().outcome) == (IssuanceStatus.GOOD, "good")
+    assert shop.counter.credential not in shop.log.read_text()
+
+
+def test_cards_one_after_the_other_without_anybody(shop: Shop) -> None:
+    """A feeder at the plant, or the demonstration: the right blank comes by itself."""
+    shop.start_agent("--virtual")
+    assert Station.objects.get().report["printer"]["name"] == "虚拟打印机"
+    for _ in range(2):
+        issuance = shop.reaches(shop.counter.start(), IssuanceStatus.AWAITING_LOOK)
+        assert (issuance.print_state, issuance.reason) == (PrintState.COMPLETED, "")
+        confirm_look(issuance, good=True, actor=shop.counter.operator)
+    assert list(Card.objects.values_list("outcome", flat=True)) == ["good", "good"]
+
+
+def test_a_test_card_is_read_with_a_psam_and_one_is_printed(
+    shop: Shop, plug: Plug, card_printer: StartPrinter
+) -> None:
+    """R-24: EF05, EF06 and PSAM within three seconds."""
+    printer = card_printer()
+    plug("--issued", "--psam")
+    shop.start_agent(*READER, "--psam-reader", PSAM_READER, "--printer", printer.uri)
+    for kind in SelfTestKind:
+        test = request_self_test(shop.counter.station, actor=shop.counter.operator, kind=kind)
+        shop.until(lambda test=test: SelfTest.objects.get(pk=test.pk).reported_at is not None)
+        test.refresh_from_db()
+        assert (test.passed, test.error_code) == (True, "")
+        assert kind == SelfTestKind.PRINT or (test.read_milliseconds or 0) <= 3000
+    (face,) = [path for path in printer.printed() if path.suffix == ".jpg"]
+    with Image.open(face) as picture:
+        assert picture.size == (1011, 638)
+
+
+def test_another_card_is_waited_out_and_none_in_time_is_told(shop: Shop, plug: Plug) -> None:
+    """Another blank is spent by nobody: the agent says so and waits for the right one."""
+    serial, chip = shop.blank()
+    other = plug("--serial", "00000001000000FF")
+    shop.start_agent(*READER, "--no-printer")
+    issuance = shop.reaches(shop.counter.start(serial=serial), IssuanceStatus.REJECTED)
+    assert (issuance.reason, issuance.step) == ("no_printer", 1)
+    shop.close()
+    serial, chip = shop.blank()
+    shop.start_agent(*READER, "--printer", "ipp://127.0.0.1:9/ipp/print", card_seconds=8)
+    issuance = shop.counter.start(serial=serial)
+    shop.until(lambda: Issuance.objects.get(pk=issuance.pk).reason == "card_other_serial")
+    other.end()
+    plug("--serial", chip)
+    issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
+    assert (issuance.print_state, issuance.is_written) == (PrintState.NOT_SUBMITTED, True)
+    confirm_look(issuance, good=False, reason="print_fault", actor=shop.counter.operator)
+    issuance = shop.reaches(shop.counter.start(), IssuanceStatus.REJECTED)
+    assert issuance.reason == "no_card"
