@@ -15,7 +15,6 @@ from production.personalization.card_work import (
     short_id,
 )
 from production.personalization.chip import ChipContent
-from production.personalization.chip_photo import chip_photo
 from production.personalization.profile import Application, ElementaryFile
 from production.personalization.script_commands import Phase, ScriptWriter
 from production.personalization.tlv import TlvError, decode_records
@@ -90,7 +89,7 @@ def _read_files(writer: ScriptWriter, job: CardJob, application: Application) ->
             writer.prove(key.key_id, value, os.urandom(8), f"外部认证 {key.full_name}")
             proven.add(name)
         if file.source:
-            _read_photo(writer, path, file, chip_photo(job.photo, file.size))
+            _read_photo(writer, path, file, job.photo)
             continue
         for tag, value in decode_records(job.chip.files[path]):
             writer.read(path, tag, len(value), short_id(file.file_id))

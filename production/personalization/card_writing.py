@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from production.personalization.card_work import ENVIRONMENT, CardJob, short_id
-from production.personalization.chip_photo import chip_photo
 from production.personalization.profile import Application, ElementaryFile
 from production.personalization.script_commands import SEALED_BYTES, TRIES_LEFT, Phase, ScriptWriter
 from production.personalization.tlv import decode_records
@@ -44,7 +43,7 @@ def write_files(writer: ScriptWriter, job: CardJob) -> None:
         for file in files:
             path = f"{application.name}/{file.file_id}"
             if file.source:
-                _write_photo(writer, path, file, chip_photo(job.photo, file.size), key)
+                _write_photo(writer, path, file, job.photo, key)
             else:
                 _write_records(writer, path, file, job.chip.files[path], key)
         if application.name == ENVIRONMENT and job.pin:

@@ -6,7 +6,6 @@ means nothing. The same photo gives the same bytes, so that a card can be read a
 
 from __future__ import annotations
 
-import functools
 import io
 
 from PIL import Image, UnidentifiedImageError
@@ -23,8 +22,8 @@ class ChipPhotoError(InputRefusedError):
     code = "chip_photo"
 
 
-@functools.lru_cache(maxsize=1)
-def _shrunk(jpeg: bytes, limit: int) -> bytes:
+def chip_photo(jpeg: bytes, limit: int) -> bytes:
+    """Return the photo as a JPEG of at most `limit` bytes; raise ChipPhotoError when none is small enough."""
     try:
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as opened:
             picture = opened.convert("RGB")
@@ -44,8 +43,3 @@ def _shrunk(jpeg: bytes, limit: int) -> bytes:
         expected=f"不超过 {limit} 字节",
         got=f"{sink.tell()} 字节",
     )
-
-
-def chip_photo(jpeg: bytes, limit: int) -> bytes:
-    """Return the photo as a JPEG of at most `limit` bytes; raise ChipPhotoError when none is small enough."""
-    return _shrunk(jpeg, limit)

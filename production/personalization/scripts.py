@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from production.personalization.ber import find_ber
@@ -33,6 +34,7 @@ from production.personalization.card_writing import (
     write_files,
     write_keys,
 )
+from production.personalization.chip_photo import chip_photo
 from production.personalization.payment import (
     PaymentData,
     PaymentSession,
@@ -91,6 +93,7 @@ def personalize(job: CardJob, memory: bytes, responses: Sequence[CardResponse]) 
     start = _identified(job, memory, responses, BLANK)
     if job.transport_key == PUBLIC_KEY and not job.accept_test_keys:
         raise TestKeyCardError("白卡使用公开的测试密钥，不得制作正式卡")
+    job = _with_chip_photo(job)
     writer = ScriptWriter.of(job.profile.algorithm, start)
     if job.payment is not None:  # its session ends when another application is selected
         host = bytes.fromhex(json.loads(memory)["host"])
@@ -108,6 +111,7 @@ def personalize(job: CardJob, memory: bytes, responses: Sequence[CardResponse]) 
 def reread(job: CardJob, memory: bytes, responses: Sequence[CardResponse]) -> tuple[Script, bytes]:
     """Return the script that reads a finished card again; raise WrongCardError for an unfinished one."""
     start = _identified(job, memory, responses, PERSONALISED)
+    job = _with_chip_photo(job)
     writer = ScriptWriter.of(job.profile.algorithm, start)
     read_back(writer, job)
     if job.payment is not None:
@@ -131,6 +135,12 @@ def verify(job: CardJob, memory: bytes, responses: Sequence[CardResponse]) -> Ve
 
 
 verify_reread = verify
+
+
+def _with_chip_photo(job: CardJob) -> CardJob:
+    """Return the job with its photo as the chip holds it, made once for writing and reading."""
+    size = next((file.size for _, file in job.profile.files() if file.source), 0)
+    return replace(job, photo=chip_photo(job.photo, size) if job.photo and size else b"")
 
 
 def _identification(job: CardJob, *, with_payment: bool) -> tuple[Script, bytes]:

@@ -25,7 +25,7 @@ def bank_groups(code: str) -> BankGroups | None:
         return None
     path = Path(settings.PAYMENT_DIR) / f"{code}.json"
     # A bank's code is a column of ours, yet it must not lead out of the folder.
-    if path.parent.resolve() != path.resolve().parent or not path.is_file():
+    if path.resolve().parent != Path(settings.PAYMENT_DIR).resolve() or not path.is_file():
         return None
     groups = _parsed(path, path.stat().st_mtime_ns)
     if groups.bank != code:
