@@ -89,7 +89,6 @@ def _at_station(station: Station, user: User) -> dict[str, Any]:
         "approved": [
             (case, token_of(case.record, user)) for case in waiting[:SHOWN_OF_EACH] if case.record is not None
         ],
-        "blank_count": len(blanks_of(station)),
     }
 
 

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from django.conf import settings
 from django.test import Client
+from rest_framework.test import APIClient
 from rich.console import Console
 
-from portal.choices import TaskStatus
+from orders.dictionary import COLUMN_CODES
+from orders.models import DeliveryPoint
+from portal.choices import Role, TaskStatus
+from portal.core.clock import today
 from portal.management.commands.demo import STEPS
 from portal.management.demo import outcome, steps
-from portal.management.demo.programme import set_up
+from portal.management.demo.programme import COUNTER_BANK, Programme, set_up
 from portal.management.demo.workers import Crew, look_after
-from portal.models import Task, User
+from portal.models import Organisation, Task, User
 from portal.queue import run_task
+from portal.samples.banks import BankSpec
+from portal.samples.people import people
+from portal.samples.photos import draw_bust, encode_to_weight
+from stations.models import Station, StationBlank
+from stations.services.blanks import close_day
+from stations.services.cases import CasePerson, decide_case, open_case
+from stations.services.issuance import confirm_look, start_issuance
+from stations.services.registry import enrol_station
+from tests.stations.counter import Agent
 
 RECORDS = 60
 # A second package stops half-way, so that there are people whose data still stands.
@@ -66,7 +79,49 @@ def run_programme(folder: Path) -> Finished:
         for _label, step in STEPS[:HALF_WAY]:
             step(half)
     users = {role: user for user in programme.users.values() for role in user.roles}
-    return Finished(users, outcome.counts(whole))
+    counts = outcome.counts(whole)
+    work_at_the_counter(programme)
+    return Finished(users, counts)
+
+
+def work_at_the_counter(programme: Programme) -> None:
+    """Make one good card at the bank's counter, leave a case undecided, close the day."""
+    bank = programme.banks[COUNTER_BANK]
+    operator = programme.person(Role.COUNTER_OPERATOR, bank)
+    supervisor = programme.person(Role.COUNTER_SUPERVISOR, bank)
+    station = Station.objects.get(code="demo-1")
+    station, credential = enrol_station(station, actor=programme.person(Role.SECURITY_ADMINISTRATOR))
+    for place in (1, 2):
+        case = open_case(_newcomer(bank, place), station=station, reason="住院急用", actor=operator)
+        if place == 1:
+            record = decide_case(case, approve=True, actor=supervisor).record
+            assert record is not None
+            serial = StationBlank.objects.filter(status="available").earliest("serial").serial
+            issuance = start_issuance(record, station=station, serial=serial, actor=operator)
+            agent = Agent(agent_client(station.code, credential))
+            agent.insert(serial)
+            agent.make(issuance)
+            agent.print(issuance, "submitted", "completed")
+            issuance.refresh_from_db()
+            confirm_look(issuance, good=True, actor=operator)
+    left = StationBlank.objects.filter(station=station, status="available").count()
+    close_day(station, counted=left, actor=supervisor)
+
+
+def _newcomer(bank: Organisation, place: int) -> CasePerson:
+    points = DeliveryPoint.objects.filter(bank=bank).values_list("code", flat=True)
+    specs = [BankSpec(bank.code, bank.name, tuple(points))]
+    (person,) = people(1, 7, specs, issue_date=today(), start=900_000 + place)
+    row = dict(zip(COLUMN_CODES, replace(person, card_kind="finished").row(1), strict=True))
+    del row["seq"]
+    return CasePerson(row, encode_to_weight(draw_bust("newcomer")), f"62220212345678901{place:02d}")
+
+
+def agent_client(code: str, credential: str) -> APIClient:
+    """Return what calls as a station."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Station {code}:{credential}")
+    return client
 
 
 def work_off(label: str, done: Callable[[], bool], console: Console, crew: Crew, *, since: int) -> None:

@@ -54,6 +54,7 @@ SHOWN_INSIDE_OTHERS = {
     "portal.RecoveryCode",
     "portal.SecondFactor",
     "production.BatchItem",
+    "stations.IssuanceStep",
     "stations.SelfTest",
 }
 

@@ -129,6 +129,7 @@ def test_a_card_is_issued_by_keyboard_alone(desk: Page, counter: Counter, tmp_pa
     picture(desk, "2-blank", tmp_path)
     # The scanner's box has the focus already; a scanner types the serial and Enter.
     desk.keyboard.type(counter.blank())
+    report(counter.station)
     agent = in_thread(answering(counter))
     desk.keyboard.press("Enter")
     expect(desk.get_by_role("heading", name="请看打印好的卡，确认外观")).to_be_visible(timeout=SECONDS * 1000)
@@ -224,6 +225,7 @@ def test_an_emergency_case_with_an_uploaded_photo(desk: Page, counter: Counter, 
     desk.goto("/admin/counter/")
     desk.get_by_role("button", name="制卡", exact=True).click()
     desk.locator("[data-pick]").first.click()
+    report(counter.station)
     agent = in_thread(answering(counter))
     desk.get_by_role("button", name="开始制卡").click()
     expect(desk.get_by_role("button", name="良品，交给本人")).to_be_visible(timeout=SECONDS * 1000)

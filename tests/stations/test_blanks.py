@@ -125,12 +125,12 @@ class TestReturning:
     @pytest.mark.parametrize("serial", ["", "X" * 500, "' OR 1=1 --", "CT26A%", "ＣＴ26A"])
     def test_serials_that_are_none_are_refused(self, counter: Counter, serial: str) -> None:
         with transaction.atomic(), pytest.raises(BlankMissingError):
-            spend_blank(counter.station, serial)
+            spend_blank(counter.station, serial, actor=counter.operator)
 
     def test_another_stations_blank_is_not_there(self, counter: Counter) -> None:
         second = Station.objects.create(code="c-2", name="二号", place="佛山", operator=counter.world.bank)
         with transaction.atomic(), pytest.raises(BlankMissingError):
-            spend_blank(second, counter.blank())
+            spend_blank(second, counter.blank(), actor=counter.operator)
 
 
 class TestDay:

@@ -25,7 +25,8 @@ from portal.samples.banks import BANKS, DELIVERY_POINTS, SUPPLIERS, SupplierSpec
 from portal.samples.layouts import LAYOUTS
 from production.models import RosterMember, StockLocation, StockLot
 from production.services.stock import receive_lot
-from stations.models import Station
+from stations.models import Station, StationBlank
+from stations.services.blanks import decide_blanks, request_blanks
 
 DEMO_PASSWORD = "foshan-demo-2026"  # noqa: S105 - invented people only; refused in production
 PURCHASER = ("PURCHASER", "佛山市人力资源和社会保障局（演示）", "采购人")
@@ -41,6 +42,8 @@ SHORT_NAMES = dict(
 SORT_ORDERS = (SortOrder.EMPLOYER, SortOrder.NUMBER, SortOrder.RECEIVED)
 PRICES = {1: ("9.60", "1.20"), 2: ("9.80", "1.25"), 3: ("9.75", "1.10")}
 LOT_OF_BLANKS = 40_000
+COUNTER_BANK = BANKS[0].code
+COUNTER_BLANKS = 20
 SEALING_BANK = BANKS[0].code
 """The bank that sends its account files sealed; the others upload them."""
 
@@ -215,8 +218,20 @@ def _bank(programme: Programme, position: int, code: str, name: str) -> None:
 
 
 def _station(programme: Programme) -> None:
-    supplier = programme.contracts[0].supplier
-    Station.objects.get_or_create(
+    """Set a bank's counter up: its people and a station with blanks in the drawer, handed out by two."""
+    bank = programme.banks[COUNTER_BANK]
+    operator = _user(programme, Role.COUNTER_OPERATOR, bank, f"{bank.short_name}柜员")
+    supervisor = _user(programme, Role.COUNTER_SUPERVISOR, bank, f"{bank.short_name}柜台主管")
+    assert operator.organisation == supervisor.organisation
+    station, _ = Station.objects.get_or_create(
         code="demo-1",
-        defaults={"name": "演示制卡点", "place": "佛山市禅城区（演示）", "operator": supplier},
+        defaults={"name": "演示制卡点", "place": "佛山市禅城区（演示）", "operator": bank},
     )
+    held = StationBlank.objects.filter(station=station, status="available").count()
+    if held >= COUNTER_BLANKS or station.operator_id != bank.pk:
+        return
+    contract = SupplierChoice.objects.filter(bank=bank).latest("pk").contract
+    lot = StockLot.objects.filter(contract=contract).latest("pk")
+    request = request_blanks(station, lot, COUNTER_BLANKS - held, actor=supervisor)
+    keeper = programme.person(Role.WAREHOUSE_KEEPER, contract.supplier)
+    decide_blanks(request, approve=True, actor=keeper)
