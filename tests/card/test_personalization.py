@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -123,6 +124,14 @@ def test_a_whole_card_is_good(made: Made) -> None:
     assert {str(command.phase) for command in made.script} == {
         "select", "authenticate", "read", "write", "payment", "finish",
     }  # fmt: skip
+
+
+def test_a_whole_card_takes_less_than_two_seconds() -> None:
+    """Everything but printing, in processor time: others on the machine do not count."""
+    started = time.process_time()
+    made = whole(PROFILES[0])
+    assert verify(made.job, made.memory, made.responses).good
+    assert time.process_time() - started < 2
 
 
 def test_only_the_payment_application_and_proofs_come_before_the_keys(made: Made) -> None:
