@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from orders.choices import PackageStatus
@@ -98,8 +98,14 @@ def rekey_part(package: Package, part: int) -> int:
         CardholderRecord, ["id"], [*(f"{column}_sealed" for column in COLUMNS), *_PLACE, "in_ring"], rows
     )
     # Photos of corrections lay in files of their own, under the old key.
-    remove_after_commit(files=[record.photo_name for record in records])
+    names = {record.photo_name for record in records}
+    remove_after_commit(files=names - set(_used_names(package, names)))
     return len(rows)
+
+
+def _used_names(package: Package, names: set[str]) -> QuerySet[CardholderRecord, str]:
+    plain = CardholderRecord.objects.filter(package=package, in_ring=False, photo_name__in=names)
+    return plain.values_list("photo_name", flat=True).distinct()
 
 
 def hold_packages(package_ids: Iterable[int]) -> list[str]:

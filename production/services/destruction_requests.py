@@ -201,11 +201,12 @@ def _destroy(request: DestructionRequest, actor: User, undo: ExitStack) -> tuple
 
 
 def _facts(request: DestructionRequest, package: Package, actor: User) -> dict[str, Any]:
-    row = "" if request.row_number is None else f"第 {request.row_number} 行"
+    row = "" if request.row_number is None else f" 第 {request.row_number} 行"
+    sender = f"发送方 {package.sender}，" if package.sender else ""
     return common_facts(actor) | {
         "number": f"XH-{package.number}-T{request.pk}",
         "subject": f"数据包 {package.number}{row}",
-        "origin": f"发送方 {package.sender}，申请 {request.pk} 号",
+        "origin": f"{sender}申请 {request.pk} 号",
         "occasion": "经两人批准已在制卡前销毁",
         "signers": [["销毁申请", request.requested_by.username], ["销毁复核", actor.username]],
         "method": METHOD,
