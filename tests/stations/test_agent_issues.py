@@ -38,6 +38,7 @@ def test_one_card_from_the_operators_start_to_the_printed_face(
     issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
     assert (issuance.print_state, issuance.is_written) == (PrintState.COMPLETED, True)
     total, card = issuance.total_milliseconds or 0, issuance.card_milliseconds or 0
+    assert card < total <= 2000
     record_property("milliseconds", f"total {total} card {card} portal {issuance.portal_milliseconds}")
 
     (face,) = [path for path in printer.printed() if path.suffix == ".jpg"]
@@ -47,6 +48,16 @@ def test_one_card_from_the_operators_start_to_the_printed_face(
     done = confirm_look(issuance, good=True, actor=shop.counter.operator)
     assert (done.status, Card.objects.get().outcome) == (IssuanceStatus.GOOD, "good")
     assert shop.counter.credential not in shop.log.read_text()
+
+
+def test_a_card_at_a_real_cards_pace_spends_its_time_in_the_card(shop: Shop, plug: Plug) -> None:
+    """R-24: portal, network and agent take at most 15 % when a command takes 20 ms, as real cards do."""
+    serial, chip = shop.blank()
+    plug("--serial", chip, "--fault", "slow=20")
+    shop.start_agent(*READER, "--printer", "ipp://127.0.0.1:9/ipp/print")
+    issuance = shop.reaches(shop.counter.start(serial=serial), IssuanceStatus.AWAITING_LOOK)
+    total, card = issuance.total_milliseconds or 0, issuance.card_milliseconds or 0
+    assert 0.85 * total <= card < total < 50_000
 
 
 def test_cards_one_after_the_other_without_anybody(shop: Shop) -> None:
