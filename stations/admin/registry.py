@@ -36,10 +36,11 @@ from portal.choices import OrganisationKind
 from portal.core.clock import today
 from portal.texts import told
 from production.admin.references import reference
+from stations.choices import SelfTestKind
 from stations.models import SelfTest, Station
 from stations.selectors import failures, queue, throughput
 from stations.services.journal import COLUMNS, export_journal, journal
-from stations.services.registry import enrol_station, is_online, withdraw_credential
+from stations.services.registry import is_online, offer_enrolment, withdraw_credential
 from stations.services.self_tests import request_self_test
 
 TESTS_SHOWN = 10
@@ -101,7 +102,8 @@ class StationAdmin(EditableAdmin[Station]):
         "credential", "queue_table", "throughput_table", "failure_table", "test_table",
     )  # fmt: skip
     actions_detail: ClassVar[tuple[str, ...]] = (
-        "enrol", "withdraw", "test_reader", "show_journal", "download_journal",
+        "enrol", "withdraw", "test_reader",
+        "test_printer", "show_journal", "download_journal",
     )  # fmt: skip
 
     def get_fieldsets(self, request: HttpRequest, obj: Station | None = None) -> Any:
@@ -200,26 +202,28 @@ class StationAdmin(EditableAdmin[Station]):
         rows = [
             (
                 date_format(test.requested_at, "DATETIME_FORMAT"),
+                test.get_kind_display(),
                 _test_state(test),
                 _seconds(test.read_milliseconds),
                 told(test.error_text) or "-",
             )
             for test in row.self_tests.all()[:TESTS_SHOWN]
         ]
-        return table([_t("发起时间"), _t("结果"), _t("读卡用时（秒）"), _t("说明")], rows)
+        return table([_t("发起时间"), _t("内容"), _t("结果"), _t("用时（秒）"), _t("说明")], rows)
 
     @verb(
-        label=_("登记凭证"),
+        label=_("发出登记码"),
         permission="stations.enrol_station",
+        when=lambda row: row.is_active,
         icon="key",
-        help_text=_("生成新凭证，只显示一次；旧凭证即刻失效。请写入制卡点电脑上的凭证文件。"),
+        help_text=_("生成一次性登记码，15 分钟内在制卡点电脑上输入一次；原凭证在登记码用过后失效。"),
     )
     def enrol(self, request: HttpRequest, row: Station, cleaned: dict[str, Any]) -> HttpResponse:
-        """Show a new credential this once."""
-        station, credential = enrol_station(row, actor=signed_in(request))
-        body = format_html('<p class="pk-secret">{}</p>', credential)
-        help_text = _t("请立即写入制卡点的凭证文件；离开本页后不再显示。")
-        return result_page(self, request, station, title=_t("制卡点新凭证"), body=body, help_text=help_text)
+        """Show a one-time code for the station's machine this once."""
+        station, one_time = offer_enrolment(row, actor=signed_in(request))
+        body = format_html('<p class="pk-secret">{}</p>', one_time)
+        help_text = _t("只显示这一次，只能用一次；请当面告知制卡点的操作人员，不要写入邮件或聊天工具。")
+        return result_page(self, request, station, title=_t("制卡点登记码"), body=body, help_text=help_text)
 
     @verb(
         label=_("收回凭证"),
@@ -244,6 +248,18 @@ class StationAdmin(EditableAdmin[Station]):
     def test_reader(self, request: HttpRequest, row: Station, cleaned: dict[str, Any]) -> str:
         """Ask the station to read the card in its reader."""
         request_self_test(row, actor=signed_in(request))
+        return _t("已通知制卡点，稍后刷新本页查看结果")
+
+    @verb(
+        label=_("打印测试卡"),
+        permission="stations.test_station",
+        when=_enrolled,
+        icon="print",
+        help_text=_("打印一张不含个人数据的测试卡，消耗一张卡片和色带；结果在本页“自检”中显示。"),
+    )
+    def test_printer(self, request: HttpRequest, row: Station, cleaned: dict[str, Any]) -> str:
+        """Ask the station to print the test card."""
+        request_self_test(row, kind=SelfTestKind.PRINT, actor=signed_in(request))
         return _t("已通知制卡点，稍后刷新本页查看结果")
 
     @verb(

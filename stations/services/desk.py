@@ -74,7 +74,7 @@ def obstacles(station: Station) -> list[Obstacle]:
         return [Obstacle("制卡点未启用或没有凭证", "请系统管理员启用，安全管理员登记凭证", True)]
     if not is_online(station):
         return [Obstacle("制卡点离线：代理程序没有心跳", "检查制卡点电脑的电源、网络和代理程序", True)]
-    return [*_readers(station), *_printer(station)]
+    return sorted([*_readers(station), *_printer(station)], key=lambda found: not found.stops)
 
 
 def _readers(station: Station) -> list[Obstacle]:
@@ -90,7 +90,8 @@ def _readers(station: Station) -> list[Obstacle]:
 def _printer(station: Station) -> list[Obstacle]:
     printer = station.report.get("printer")
     if not printer or printer.get("state") == "unreachable":
-        return [Obstacle("没有打印机", "写卡后无法打印卡面，请先接好打印机", False)]
+        # The agent would give the issuance up, or a written card would have no face: the blank is spared.
+        return [Obstacle("没有打印机", "接好打印机的电源和线，等待 10 秒", True)]
     if printer.get("state") == "stopped":
         reasons = "、".join(printer.get("reasons") or []) or "原因见打印机面板"
         return [Obstacle(f"打印机停止：{reasons}", "按打印机面板的提示处理色带、卡槽或机盖", False)]

@@ -180,6 +180,8 @@ class TestStarting:
         [
             (None, "制卡点离线：代理程序没有心跳"),
             ({"readers": []}, "没有读写器"),
+            ({"printer": None}, "没有打印机"),
+            ({"printer": {**PRINTER, "state": "unreachable"}}, "没有打印机"),
         ],
     )
     def test_a_station_that_is_not_ready_starts_nothing(
@@ -202,7 +204,6 @@ class TestStarting:
     @pytest.mark.parametrize(
         ("devices", "words"),
         [
-            ({"printer": None}, "没有打印机"),
             ({"printer": {**PRINTER, "state": "stopped", "reasons": ["media-empty"]}}, "打印机停止"),
             ({"readers": [{**READER, "card": "present"}] * 2}, "读写器中有两张卡"),
         ],

@@ -21,6 +21,7 @@ from stations.models import BlankRequest, EmergencyCase, Issuance, SelfTest, Sta
 from stations.selectors import throughput
 from stations.services.cases import open_case
 from stations.services.issuance import confirm_look
+from stations.services.registry import EnrolmentRefusedError, redeem_enrolment
 from tests.portal.desk import page, said, sign_in, text
 from tests.refusals import everything
 from tests.stations.counter import Counter, make_counter
@@ -90,7 +91,15 @@ def test_an_issuance_shows_its_steps_against_the_tenders_limits(worked: Counter)
 
 
 class TestCredentials:
-    def test_a_new_credential_is_shown_once_and_works(self, counter: Counter) -> None:
+    def test_a_one_time_code_is_shown_once_and_redeemed_once(self, counter: Counter) -> None:
+        answer = sign_in(counter.security).post(page(STATION, "enrol", counter.station.pk), {"_confirm": "1"})
+        code = text(answer).partition('<p class="pk-secret">')[2].partition("<")[0]
+        assert answer["Cache-Control"] == "no-store, private"
+        assert redeem_enrolment(counter.station.code, code)
+        with pytest.raises(EnrolmentRefusedError):
+            redeem_enrolment(counter.station.code, code)
+
+    def test_a_station_is_shut_out_at_once(self, counter: Counter) -> None:
         client = sign_in(counter.security)
         answer = client.post(page(STATION, "withdraw", counter.station.pk), {"_confirm": "1"})
         assert said(answer) == "凭证已收回"
@@ -104,6 +113,11 @@ class TestCredentials:
         for user in (counter.operator, counter.supervisor, counter.world.clerk):
             answer = sign_in(user).post(page(STATION, "withdraw", counter.station.pk))
             assert answer.status_code == HTTPStatus.FORBIDDEN
+
+
+def test_a_test_card_is_asked_for(counter: Counter) -> None:
+    sign_in(counter.operator).post(page(STATION, "test_printer", counter.station.pk), {"_confirm": "1"})
+    assert SelfTest.objects.get().kind == "print"
 
 
 def test_a_self_test_is_asked_for_and_listed(counter: Counter) -> None:
