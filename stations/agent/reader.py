@@ -147,10 +147,10 @@ class CardReader:
         progress: Callable[[int], None],
     ) -> ScriptResult:
         result = ScriptResult()
-        deadline = time.monotonic() + total_seconds
         progress(0)
         try:
             self._send("run", (list(script),))
+            deadline = time.monotonic() + total_seconds  # not counting a process that had to be started
             while True:
                 left = min(command_seconds + SLACK_SECONDS, deadline - time.monotonic())
                 kind, value = self._receive(max(left, 0.0))
