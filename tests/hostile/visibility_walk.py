@@ -23,6 +23,8 @@ from stations.models import Issuance
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _PLACE = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>|\(\?P<([a-z_]+)>")
 _PLACE_WHOLE = re.compile(r"<[^>]+>|\(\?P<[^>]+>(?:\[[^]]*\]|[^()])*\)")
+# Pages outside the admin's own that are about a row: how their names start, and whose row it is.
+PAGES_BY_HAND: dict[str, Any] = {"counter-": Issuance}
 _TOKEN = re.compile(r'(name="csrfmiddlewaretoken" value|nonce)="[^"]*"')
 
 
@@ -160,6 +162,15 @@ def alike(answer: Any, address: str, other: Any, elsewhere: str) -> bool:
     return bool(answer.status_code == other.status_code and same)
 
 
+def page_model(route: Route) -> Any:
+    """Return the model whose row a page is about, the admin's or that of a page made by hand; else None."""
+    site = admin_of(route)
+    if site is not None:
+        return site.model
+    made = (model for start, model in PAGES_BY_HAND.items() if route.name.startswith(start))
+    return next(made, None) if route.places == ("pk",) else None
+
+
 def recipe(route: Route) -> str:
     """Say how an address is asked for; "" when nobody knows."""
     if route.view_class is not None and StationAuthentication in getattr(
@@ -171,6 +182,8 @@ def recipe(route: Route) -> str:
         return {(): "api list", ("pk",): "api row"}.get(route.places, "")
     if admin_of(route) is not None:
         return {(): "list page", ("object_id",): "row page"}.get(route.places, "")
+    if page_model(route) is not None:
+        return "row page"
     if getattr(route.callback, "view_class", None) is RedirectView and not route.name.rpartition(":")[2]:
         return "redirect"  # Django's older addresses of rows lead to today's without looking for the row
     return "site" if site_address(route) else ""

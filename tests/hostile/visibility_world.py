@@ -22,7 +22,7 @@ from django.utils import timezone
 from orders.choices import ContractStatus
 from orders.models import CardholderRecord, Contract
 from orders.personal import masked_name, masked_number, open_name, open_number, open_personal
-from portal.catalogue import committed
+from portal.catalogue import collected
 from portal.choices import ADMINISTRATORS, OrganisationKind, Role
 from portal.core.errors import PortalError
 from portal.management.demo import steps
@@ -235,7 +235,7 @@ def markers(user: User) -> frozenset[str]:
 @cache
 def interface_words() -> str:
     """Return every text of the interface: a neighbour's location may be called what a column is called."""
-    return "\n".join([*(f"{message.id}" for message in committed()), *Role.values])
+    return "\n".join([*(f"{message.id}" for message in collected()), *Role.values])
 
 
 def _public(user: User) -> set[Any]:
