@@ -63,7 +63,11 @@ def without(key_id: str, slots: Collection[int], purpose: KeyPurpose, label: str
 
 def slot_cipher(key_id: str, slot: int) -> FieldCipher:
     """Return the cipher of one slot; raise KeyDestroyedError when the ring or the slot was destroyed."""
-    files.cipher(key_id)  # asks whether the ring's key lives: any process may have destroyed it
+    try:
+        files.cipher(key_id)  # asks whether the ring's key lives: any process may have destroyed it
+    except KeyDestroyedError:
+        _rings.found.pop(key_id, None)
+        raise
     key = _rings.key(key_id, slot)
     if key in (_NONE, b""):
         raise KeyDestroyedError("该人员的密钥已销毁", where=f"{key_id[:8]}…#{slot}")
