@@ -116,6 +116,7 @@ VERBS = {
     "reset": _("重置"),
     "resolve_asked": _("申请认定"),
     "retired": _("到期清除"),
+    "ring_relinked": _("找回密钥环"),
     "retried": _("重试"),
     "return_file_requested": _("申请回盘文件"),
     "return_file_written": _("生成回盘文件"),
