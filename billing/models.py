@@ -23,6 +23,9 @@ class StatementStatus(models.TextChoices):
     CLOSED = "closed", _("已结算")
 
 
+BILLED_KINDS = [(kind.value, kind.label) for kind in (CardKind.FINISHED, CardKind.PREMADE)]
+
+
 class AdjustmentStatus(models.TextChoices):
     """States of an adjustment that a second person decides."""
 
@@ -155,7 +158,7 @@ class Adjustment(ScopedModel):
     card_kind = models.CharField(
         _("卡种"),
         max_length=16,
-        choices=[(kind.value, kind.label) for kind in (CardKind.FINISHED, CardKind.PREMADE)],
+        choices=BILLED_KINDS,
     )
     count_change = models.IntegerField(_("张数增减"))
     unit_price = models.DecimalField(_("单价（元）"), max_digits=6, decimal_places=2)

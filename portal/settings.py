@@ -114,7 +114,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- files and keys: files are always sealed (D13), keys stand outside the database ------------------------
 FILES_DIR = Path(env.str("FILES_DIR", default=str(VAR_DIR / "files")))
 KEYSTORE_DIR = Path(env.str("KEYSTORE_DIR", default=str(VAR_DIR / "keys")))
-# The key-encryption key: 32 hex characters, the path of a file of mode 0600, or a pkcs11: URI (docs/operators-keys.md).
+# The key-encryption key: 32 hex characters, the path of a file of mode 0600, or a pkcs11: URI
+# (docs/operators-keys.md).
 KEK = env.str("PORTAL_KEK", default="")
 KEK_NEXT = env.str("PORTAL_KEK_NEXT", default="")  # while it is changed: the one to come
 KEY_IMPORT_HOURS = env.int("KEY_IMPORT_HOURS", default=24)  # how long a first component waits for the second
@@ -162,9 +163,9 @@ INTAKE_DIR = Path(env.str("INTAKE_DIR", default=str(VAR_DIR / "intake")))  # the
 MAX_PACKAGE_BYTES = env.int("MAX_PACKAGE_BYTES", default=8 * 2**30)
 MAX_ACCOUNT_FILE_BYTES = env.int("MAX_ACCOUNT_FILE_BYTES", default=64 * 2**20)
 MAX_PACKAGE_MEMBERS = env.int("MAX_PACKAGE_MEMBERS", default=1_000_000)
-# After a package's first destruction the rest is sealed anew; the pause lets its other signed batches go first.
+# After a package's first destruction the rest is sealed anew; the pause lets other signed batches go first.
 REKEY_PAUSE_SECONDS = env.int("REKEY_PAUSE_SECONDS", default=30)
-# How long data waits for its purpose: an account for anybody's record, a record for its account or correction.
+# How long data waits for its purpose: an account for a record, a record for its account or correction.
 ACCOUNT_RETENTION_DAYS = env.int("ACCOUNT_RETENTION_DAYS", default=180)
 RECORD_RETENTION_DAYS = env.int("RECORD_RETENTION_DAYS", default=90)
 DESTRUCTION_LIMIT_HOURS = env.int("DESTRUCTION_LIMIT_HOURS", default=24)  # a signed batch is red after that
@@ -269,7 +270,12 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "portal.apikit.problems.problem_details",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_THROTTLE_CLASSES": ["portal.apikit.throttles.UserThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": "600/min", "upload": "60/min", "station": "300/min", "enrol": "10/min"},
+    "DEFAULT_THROTTLE_RATES": {
+        "user": "600/min",
+        "upload": "60/min",
+        "station": "300/min",
+        "enrol": "10/min",
+    },
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Card portal API",
@@ -287,6 +293,8 @@ SPECTACULAR_SETTINGS = {
         "DeliveryStatus": "production.choices.DeliveryStatus",
         "ReceiptResult": "production.choices.ReceiptResult",
         "StatementStatus": "billing.models.StatementStatus",
+        "ReviewStatus": "billing.models.AdjustmentStatus",
+        "BilledCardKind": "billing.models.BILLED_KINDS",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -77,9 +77,7 @@ SCOPES: Mapping[str, Scope] = {
         "billing.close_statement",
         "billing.request_adjustment",
     ),
-    "statements.decide": _scope(
-        _("复核结算调整"), "billing.view_adjustment", "billing.decide_adjustment"
-    ),
+    "statements.decide": _scope(_("复核结算调整"), "billing.view_adjustment", "billing.decide_adjustment"),
     "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
     "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),
 }

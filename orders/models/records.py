@@ -24,8 +24,9 @@ OPEN = (RecordStatus.ACCEPTED, RecordStatus.MATCHED, RecordStatus.ORDERED)
 class CardholderRecord(ScopedModel):
     """One version of one person's row; destroyed when the batch is signed for (R-22).
 
-    `*_sealed` columns are SM4-GCM under the package's key or the person's in its ring, with record id, version and column as
-    associated data; `*_index` columns are blind indexes (HMAC-SM3). See orders/personal.py.
+    `*_sealed` columns are SM4-GCM under the package's key or the person's in its ring, with record id,
+    version and column as associated data; `*_index` columns are blind indexes (HMAC-SM3).
+    See orders/personal.py.
     """
 
     Status = RecordStatus

@@ -143,6 +143,9 @@ def verb(
         when: whether the row's state offers the verb; the service refuses a late click all the same.
 
     """
+    facts = {"short_description": label, "allowed_permissions": [permission], "form_class": form}
+    facts |= {"icon": icon, "variant": variant, "when": when, "help_text": help_text}
+    facts |= {"second_after": second_after, "limit": limit}
 
     def decorate(perform: Perform) -> Any:
         def view(
@@ -158,17 +161,18 @@ def verb(
                 return _perform(self, request, row, perform, {}) or _back(self, row)
             return _ask_and_perform(self, request, row, view, perform)
 
-        view.__name__ = perform.__name__
-        view.short_description = label  # type: ignore[attr-defined]
-        view.allowed_permissions = [permission]  # type: ignore[attr-defined]
-        view.url_path = perform.__name__.replace("_", "-")  # type: ignore[attr-defined]
-        view.icon, view.variant, view.attrs = icon, variant, {}  # type: ignore[attr-defined]
-        view.original_function_name = perform.__name__  # type: ignore[attr-defined]
-        view.form_class, view.when, view.help_text = form, when, help_text  # type: ignore[attr-defined]
-        view.second_after, view.limit = second_after, limit  # type: ignore[attr-defined]
-        return view
+        return _named_after(perform, view, facts)
 
     return decorate
+
+
+def _named_after(perform: Perform, view: Any, facts: dict[str, Any]) -> Any:
+    """Give a view the name of its verb and what unfold and the scoped admin read from it."""
+    view.__name__ = view.original_function_name = perform.__name__
+    view.url_path, view.attrs = perform.__name__.replace("_", "-"), {}
+    for name, value in facts.items():
+        setattr(view, name, value)
+    return view
 
 
 def _ask_and_perform(

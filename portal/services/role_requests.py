@@ -36,7 +36,7 @@ ROLE_HOMES: dict[str, frozenset[str]] = {
 
 
 class RoleRefusedError(InputRefusedError):
-    """Roles that do not go together, do not belong to the organisation, or are decided by the wrong person."""
+    """Roles that do not go together, belong to other organisations, or are decided by the wrong person."""
 
     code: ClassVar[str] = "role_refused"
 

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from production.personalization.scripts import CardResponse
@@ -18,6 +20,7 @@ CODE = r"^[a-z0-9_]+$"
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 
 
+@extend_schema_field(OpenApiTypes.STR)
 class HexField(serializers.Field[bytes, Any, str, Any]):
     """Bytes as hexadecimal digits, at most so many."""
 

@@ -33,6 +33,7 @@ from portal.files import keystore, portal_key
 from portal.management.demo import steps
 from portal.models import AuditEntry, Task
 from portal.queue import run_task, wake
+from portal.samples.people import SamplePerson
 from portal.services.audit import export_audit, write_audit_list
 from portal.services.keys import finish_key_import, next_version
 from portal.services.second_factor import begin_enrolment
@@ -219,21 +220,11 @@ def at_work(chain: Chain, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     return folder
 
 
-def test_people_at_their_pages(
-    chain: Chain, at_work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """R-45: search, look, unmask, correct, download, be refused, and hit a fault that quotes a person.
-
-    What is searched: addresses asked and redirected to, the log at DEBUG, standard output, error mails,
-    temporary files and what the tables hold afterwards.
-    """
-    clerk = chain.demo.programme.person(Role.PURCHASER_CLERK)
-    desk = sign_in(clerk)
-    desk.raise_request_exception = False
-    record = CardholderRecord.objects.filter(status="ordered").earliest("pk")
-    returned = CardholderRecord.objects.filter(status="returned").earliest("pk")
-    planted = chain.people[record.row_number]
-    visits: list[tuple[str, dict[str, Any] | None]] = [
+def visits_with(
+    planted: SamplePerson, record: CardholderRecord, returned: CardholderRecord
+) -> list[tuple[str, dict[str, Any] | None]]:
+    """List the addresses that see a planted person, with what is posted to them."""
+    return [
         (page("orders.cardholderrecord", "find"), {"number": planted.number, "name": planted.name}),
         (page("orders.cardholderrecord", "find"), {"card_number": planted.card_number}),
         (page("orders.cardholderrecord", "changelist"), None),
@@ -249,6 +240,23 @@ def test_people_at_their_pages(
             {"file": SimpleUploadedFile("x.scp", b"PK" + planted.number.encode())},
         ),
     ]
+
+
+def test_people_at_their_pages(
+    chain: Chain, at_work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """R-45: search, look, unmask, correct, download, be refused, and hit a fault that quotes a person.
+
+    What is searched: addresses asked and redirected to, the log at DEBUG, standard output, error mails,
+    temporary files and what the tables hold afterwards.
+    """
+    clerk = chain.demo.programme.person(Role.PURCHASER_CLERK)
+    desk = sign_in(clerk)
+    desk.raise_request_exception = False
+    record = CardholderRecord.objects.filter(status="ordered").earliest("pk")
+    returned = CardholderRecord.objects.filter(status="returned").earliest("pk")
+    planted = chain.people[record.row_number]
+    visits = visits_with(planted, record, returned)
     with everything_logged() as log:
         answers = [desk.post(url, form) if form else desk.get(url) for url, form in visits]
         downloaded = b"".join(b"".join(each.streaming_content) for each in answers if each.streaming)
