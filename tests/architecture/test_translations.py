@@ -149,7 +149,8 @@ def data() -> list[str]:
             if isinstance(field, models.CharField | models.TextField | models.JSONField) and (
                 (model._meta.label_lower, field.name) not in OURS and not field.choices
             ):
-                values = model._base_manager.order_by().values_list(field.name, flat=True).distinct()
+                # Rows as they are: the audit's details are json, which has no equality.
+                values = model._base_manager.order_by().values_list(field.name, flat=True)
                 found.update(text for value in values for text in texts(value) if CHINESE.search(text))
     return sorted(found, key=len, reverse=True)
 
