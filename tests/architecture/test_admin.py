@@ -39,6 +39,8 @@ EMPTY_BY_CHANCE = {
     "portal.usersession",
     "production.unknowndecision",
     "production.carddestruction",
+    "production.destructionalarm",  # shown with rows in tests/production/test_masks.py
+    "production.destructionrequest",
     "quality.defect",
     "quality.hold",
     "billing.adjustment",
