@@ -251,7 +251,7 @@ def test_a_station_calls_for_itself_only() -> None:
     asked = [route for route in api_routes("station") if route.places]
     assert asked
     for route in asked:
-        for pk in rows_of_other_stations(station):
+        for pk in rows_of_other_stations(route, station):
             address = route.address(pk, *([1] * (len(route.places) - 1)))
             sent = reader.post(address, sample_body(route), format="json").status_code
             assert {sent, reader.get(address).status_code} in ({MISSING}, {MISSING, NOT_ALLOWED}), address

@@ -111,10 +111,18 @@ def agent_of(station: Station) -> APIClient:
     return client
 
 
-def rows_of_other_stations(station: Station) -> list[int]:
-    """Return keys of the stations app's rows that do not belong to the station, and one that nobody has."""
-    keys = {999_999_999}
+def rows_of_other_stations(route: Route, station: Station) -> list[int]:
+    """Return keys of the rows the route is about that are other stations', and one that nobody has."""
+    named = [model for model in _of_stations() if model._meta.model_name in route.text.replace("-", "")]
+    assert named, f"{route.text} names no model of the stations"
+    model = max(named, key=lambda model: len(model._meta.model_name))
+    others = model._default_manager.exclude(station=station)
+    keys = list(others.order_by("-pk").values_list("pk", flat=True)[:MOST_PAGES])
+    assert keys, f"no {model._meta.label} of another station"
+    return [*keys, 999_999_999]
+
+
+def _of_stations() -> Iterator[Any]:
     for model in apps.get_app_config("stations").get_models():
         if any(field.name == "station" for field in model._meta.fields):
-            keys |= set(model._default_manager.exclude(station=station).values_list("pk", flat=True)[:5])
-    return sorted(keys)
+            yield model
