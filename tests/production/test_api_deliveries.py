@@ -127,7 +127,7 @@ class TestDeliveries:
         url = f"{DELIVERIES}/{sent.delivery.pk}"
         assert code_of(client.get(f"{url}/list"), 403) == "permission_refused"
         assert code_of(client.post(f"{url}/sign"), 403) == "permission_refused"
-        assert actions() == before
+        assert actions() == [*before, "access.refused", "access.refused"]
 
 
 class TestReceipts:
