@@ -49,5 +49,5 @@ def last_action() -> str:
 
 
 def audited() -> int:
-    """Count the audit's entries but those of refused access, which tests/hostile/test_web_limits.py is about."""
+    """Count the audit's entries but those of refused access, which test_web_limits.py is about."""
     return AuditEntry.objects.exclude(action="access.refused").count()

@@ -212,7 +212,7 @@ def test_nobody_else_sees_it_and_nobody_changes_it(purchaser: Organisation, audi
     assert auditor.post(page(LISTING, "change", 1), {"action": "x"}).status_code == HTTPStatus.FORBIDDEN
     assert auditor.post(page(LISTING, "delete", 1), {"post": "yes"}).status_code == HTTPStatus.FORBIDDEN
     assert set(actions()) == {"one", "access.refused"}
-    assert verify_chain() == (audited(), None)
+    assert verify_chain() == (len(actions()), None)
 
 
 ROWS = """
