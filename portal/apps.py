@@ -15,3 +15,4 @@ class PortalConfig(AppConfig):
     def ready(self) -> None:
         """Register what the OpenAPI document needs to know."""
         import_module("portal.apikit.schema")  # importing registers it; apps must be loaded first
+        import_module("portal.limits").check_rates()

@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from django.conf import settings
 from django.core.cache import BaseCache, caches
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 
@@ -65,6 +66,15 @@ def parse_rate(text: str) -> Rate:
     if not slash or not count.isdecimal() or int(count) < 1 or period[:1] not in PERIODS:
         raise ValueError(f"rate: expected something like 30/min, got {text!r}")
     return Rate(int(count), PERIODS[period[0]])
+
+
+def check_rates() -> None:
+    """Refuse to start with a rate that cannot be read."""
+    for name, text in settings.RATES.items():
+        try:
+            parse_rate(text)
+        except ValueError as exc:
+            raise ImproperlyConfigured(f"RATE_{name.upper()}: {exc}") from exc
 
 
 def take(name: str, who: str, rate: Rate) -> Taken:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +66,12 @@ def test_rates_are_read_as_drf_writes_them(text: str, rate: Rate) -> None:
 def test_a_rate_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected something like 30/min"):
         parse_rate(text)
+
+
+def test_the_portal_does_not_start_with_a_rate_it_cannot_read(settings: Any) -> None:
+    settings.RATES = settings.RATES | {"search": "often"}
+    with pytest.raises(ImproperlyConfigured, match="RATE_SEARCH"):
+        limits.check_rates()
 
 
 @given(
