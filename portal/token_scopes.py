@@ -40,6 +40,7 @@ SCOPES: Mapping[str, Scope] = {
         "orders.view_accountpackage",
         "orders.upload_accounts",
     ),
+    "deliveries.view": _scope(_("查看交付"), "production.view_delivery", "production.view_carton"),
     "deliveries.read": _scope(
         _("查看交付与清单"),
         "production.view_delivery",

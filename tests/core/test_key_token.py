@@ -251,8 +251,9 @@ class TestRefusals:
         assert refusal.value.code == "token_missing"
 
     def test_a_serial_picks_the_token(self) -> None:
+        kept = soft_hsm().wrapper("suite").check_value
         serial = pkcs11.lib(soft_hsm().module).get_token(token_label=TOKENS[0]).serial.decode()
-        assert TokenWrapper(address(serial=serial)).check_value == soft_hsm().wrapper("suite").check_value
+        assert TokenWrapper(address(serial=serial)).check_value == kept
 
     def test_a_key_that_is_not_there(self) -> None:
         with pytest.raises(TokenKeyMissingError) as refusal:
@@ -305,10 +306,11 @@ class TestRefusals:
         assert WRONG_PIN not in repr(wrong)
 
     def test_a_pin_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = soft_hsm().wrapper("suite").check_value
         named = soft_hsm().uri("suite", pin="env:PORTAL_TEST_PIN")
         monkeypatch.setenv("PORTAL_TEST_PIN", PIN)
         value = in_child(lambda: load_wrapper(named).check_value)
-        assert value == soft_hsm().wrapper("suite").check_value
+        assert value == kept
         monkeypatch.delenv("PORTAL_TEST_PIN")
         with pytest.raises(TokenPinError):
             in_child(lambda: load_wrapper(named))

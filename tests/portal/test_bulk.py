@@ -60,11 +60,11 @@ class TestCopyRows:
         now = timezone.now()
         fields = (
             "username password first_name last_name email is_staff is_active is_superuser is_system "
-            "date_joined last_login organisation roles"
+            "date_joined last_login organisation roles must_change_password"
         ).split()
         people = [
-            ("ann", "!", "", "", "", False, True, False, False, now, None, None, ["bank_clerk"]),
-            ("bob", "!", "", "", "", False, True, False, False, now, now, None, []),
+            ("ann", "!", "", "", "", False, True, False, False, now, None, None, ["bank_clerk"], False),
+            ("bob", "!", "", "", "", False, True, False, False, now, now, None, [], False),
         ]
         assert copy_rows(User, fields, people) == 2
         ann, bob = User.objects.get(username="ann"), User.objects.get(username="bob")
@@ -106,9 +106,9 @@ class TestCopyInsert:
     def test_a_check_constraint_is_never_passed_over(self) -> None:
         fields = (
             "username password first_name last_name email is_staff is_active is_superuser is_system "
-            "date_joined roles"
+            "date_joined roles must_change_password"
         )
-        forbidden = ("root", "!", "", "", "", False, True, True, False, timezone.now(), [])
+        forbidden = ("root", "!", "", "", "", False, True, True, False, timezone.now(), [], False)
         with pytest.raises(IntegrityError, match="user_is_never_superuser"):
             copy_insert(User, fields.split(), [forbidden], on_conflict_do_nothing=True)
 
