@@ -248,10 +248,14 @@ def _name(cell: Cell, label: str) -> tuple[str, Problem | None]:
 
 
 def _account(cell: Cell, label: str) -> tuple[str, Problem | None]:
-    """Check a bank account: 12 to 19 digits, a bank card (62…) 16 to 19."""
     if not cell.exact:
         return "", Problem(label, "account_rounded", TEXT_FORMAT, excerpt(cell.text))
-    account = _SPACES.sub("", normalise_number(cell.text))
+    return checked_account(cell.text, label)
+
+
+def checked_account(text: str, label: str) -> tuple[str, Problem | None]:
+    """Return a bank account in its one spelling, or what is wrong: 12 to 19 digits, a card (62…) 16 to 19."""
+    account = _SPACES.sub("", normalise_number(text))
     if not account:
         return "", Problem(label, "account_missing", "银行账号")
     too_short = account.startswith(_CARD_PREFIX) and len(account) < _CARD_DIGITS

@@ -23,6 +23,7 @@ from portal.adminkit import (
     exact_filter,
     organisation_filter,
     register,
+    signed_in,
     status_column,
     table,
     verb,
@@ -31,7 +32,7 @@ from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
 from portal.core.money import format_yuan
 from portal.models import Organisation
-from production.admin.references import acting, reference, reference_column
+from production.admin.references import reference, reference_column
 
 DECISIONS: Mapping[str, Colour] = {"requested": "warning", "approved": "success", "refused": "danger"}
 
@@ -50,7 +51,7 @@ class AdjustmentForm(VerbForm):
     def prepare(self) -> None:
         """Offer the banks the user may see."""
         field: Any = self.fields["bank"]
-        visible = Organisation.objects.visible_to(acting(self.request))
+        visible = Organisation.objects.visible_to(signed_in(self.request))
         field.queryset = visible.filter(kind=OrganisationKind.BANK)
 
 
@@ -140,7 +141,7 @@ class AdjustmentAdmin(ScopedAdmin[Adjustment]):
     )
     def approve(self, request: HttpRequest, row: Adjustment, cleaned: dict[str, Any]) -> str:
         """Approve as the second person."""
-        decide_adjustment(row, approve=True, actor=acting(request))
+        decide_adjustment(row, approve=True, actor=signed_in(request))
         return _t("已同意，调整计入结算单")
 
     @verb(
@@ -153,5 +154,5 @@ class AdjustmentAdmin(ScopedAdmin[Adjustment]):
     )
     def refuse(self, request: HttpRequest, row: Adjustment, cleaned: dict[str, Any]) -> str:
         """Refuse as the second person."""
-        decide_adjustment(row, approve=False, actor=acting(request))
+        decide_adjustment(row, approve=False, actor=signed_in(request))
         return _t("已拒绝")

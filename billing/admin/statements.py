@@ -31,6 +31,7 @@ from portal.adminkit import (
     grouped,
     organisation_filter,
     register,
+    signed_in,
     status_column,
     table,
     verb,
@@ -40,7 +41,7 @@ from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
 from portal.core.clock import today
 from portal.core.money import capital_yuan, format_yuan
-from production.admin.references import acting, listing, reference, reference_column
+from production.admin.references import listing, reference, reference_column
 
 STATES: Mapping[str, Colour] = {"draft": "warning", "closed": "success"}
 LINES_SHOWN = 100
@@ -54,7 +55,7 @@ class DraftForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the contracts the user may see, and today."""
-        contracts = Contract.objects.visible_to(acting(self.request))
+        contracts = Contract.objects.visible_to(signed_in(self.request))
         field: Any = self.fields["contract"]
         field.queryset = contracts
         self.initial.setdefault("contract", contracts.values_list("pk", flat=True).first())
@@ -218,7 +219,7 @@ class StatementAdmin(ScopedAdmin[Statement]):
     )
     def draft(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Draft the statement of a half-year."""
-        statement = draft_statement(cleaned["contract"], on=cleaned["on"], actor=acting(request))
+        statement = draft_statement(cleaned["contract"], on=cleaned["on"], actor=signed_in(request))
         names = {"contract": statement.period.contract, "number": statement.period.number}
         return _t("%(contract)s 第 %(number)s 期结算单已起草") % names
 
@@ -230,7 +231,7 @@ class StatementAdmin(ScopedAdmin[Statement]):
     )
     def redraft(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> str:
         """Count anew."""
-        draft_statement(row.period.contract, on=row.period.starts_on, actor=acting(request))
+        draft_statement(row.period.contract, on=row.period.starts_on, actor=signed_in(request))
         return _t("结算单已按最新签收情况重新起草")
 
     @verb(
@@ -243,7 +244,7 @@ class StatementAdmin(ScopedAdmin[Statement]):
     )
     def close(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> str:
         """Settle the half-year."""
-        close_statement(row, actor=acting(request))
+        close_statement(row, actor=signed_in(request))
         return _t("已结算，明细不再变动")
 
     @verb(
@@ -256,7 +257,7 @@ class StatementAdmin(ScopedAdmin[Statement]):
     )
     def adjust(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> str:
         """Ask to correct the closed statement."""
-        request_adjustment(row, **cleaned, actor=acting(request))
+        request_adjustment(row, **cleaned, actor=signed_in(request))
         return _t("已提出调整，须由另一人复核")
 
     @verb(
@@ -268,7 +269,7 @@ class StatementAdmin(ScopedAdmin[Statement]):
     )
     def download(self, request: HttpRequest, row: Statement, cleaned: dict[str, Any]) -> HttpResponseBase:
         """Send the statement as Excel."""
-        actor = acting(request)
+        actor = signed_in(request)
         return written(f"{self.title(row)}.xlsx", lambda target: statement_workbook(row, target, actor=actor))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -19,9 +19,8 @@ from orders.choices import AccountPackageStatus
 from orders.models import AccountPackage
 from orders.services.sealed_accounts import FRAME_BYTES, receive_accounts
 from portal.apikit.idempotency import answer_once
-from portal.apikit.throttles import UploadThrottle
-from portal.apikit.uploads import UploadSerializer, to_disk, uploaded
-from portal.apikit.views import KEY_PARAMETER, ScopedViewSet, choice_parameter
+from portal.apikit.uploads import UploadSerializer, uploaded
+from portal.apikit.views import KEY_PARAMETER, UploadViewSet, choice_parameter
 from portal.roles import require
 
 
@@ -41,7 +40,7 @@ class AccountPackageSerializer(serializers.ModelSerializer[AccountPackage]):
 
 
 @extend_schema_view(list=extend_schema(parameters=[choice_parameter("status", AccountPackageStatus)]))
-class AccountPackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[AccountPackage]):
+class AccountPackageViewSet(ListModelMixin, RetrieveModelMixin, UploadViewSet[AccountPackage]):
     """Sealed account packages of the user's bank (R-8)."""
 
     permission: ClassVar[str] = "orders.view_accountpackage"
@@ -53,20 +52,9 @@ class AccountPackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Ac
         """Return the visible packages, of one status when asked."""
         return self.chosen(super().get_queryset(), "status", AccountPackageStatus)
 
-    def get_throttles(self) -> list[Any]:
-        """Count uploads apart."""
-        return [UploadThrottle()] if self.action == "create" else super().get_throttles()
-
-    def body_limit(self) -> int:
-        """Return what an upload may have."""
-        limit = settings.MAX_ACCOUNT_FILE_BYTES + FRAME_BYTES
-        return limit if self.action == "create" else super().body_limit()
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Choose where the upload goes before anything reads the body: sealed, it may lie on a disk."""
-        if self.action == "create":
-            to_disk(request)
-        super().initial(request, *args, **kwargs)
+    def upload_limit(self) -> int:
+        """Return what the setting allows."""
+        return settings.MAX_ACCOUNT_FILE_BYTES + FRAME_BYTES
 
     @extend_schema(
         request={"multipart/form-data": UploadSerializer},

@@ -31,9 +31,9 @@ from orders.services.packages import receive_package
 from orders.services.records import return_list
 from portal.adminkit.downloads import written
 from portal.apikit.idempotency import answer_once
-from portal.apikit.throttles import DOWNLOADS, UploadThrottle
-from portal.apikit.uploads import UploadSerializer, to_disk, to_memory, uploaded
-from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, choice_parameter
+from portal.apikit.throttles import DOWNLOADS
+from portal.apikit.uploads import UploadSerializer, uploaded
+from portal.apikit.views import FILE_RESPONSE, KEY_PARAMETER, ScopedViewSet, UploadViewSet, choice_parameter
 from portal.core.errors import InputRefusedError
 from portal.roles import require
 
@@ -48,7 +48,7 @@ class NoBankError(InputRefusedError):
     list=extend_schema(parameters=[choice_parameter("status", PackageStatus)]),
     retrieve=extend_schema(responses=PackageDetailSerializer),
 )
-class PackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Package]):
+class PackageViewSet(ListModelMixin, RetrieveModelMixin, UploadViewSet[Package]):
     """Sealed packages of card data (R-8)."""
 
     permission: ClassVar[str] = "orders.view_package"
@@ -64,19 +64,9 @@ class PackageViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Package])
         """Show more of a single package."""
         return PackageDetailSerializer if self.action == "retrieve" else PackageSerializer
 
-    def get_throttles(self) -> list[Any]:
-        """Count uploads apart."""
-        return [UploadThrottle()] if self.action == "create" else super().get_throttles()
-
-    def body_limit(self) -> int:
-        """Return what an upload may have."""
-        return settings.MAX_PACKAGE_BYTES if self.action == "create" else super().body_limit()
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Choose where the upload goes before anything reads the body."""
-        if self.action == "create":
-            to_disk(request)
-        super().initial(request, *args, **kwargs)
+    def upload_limit(self) -> int:
+        """Return what the setting allows."""
+        return settings.MAX_PACKAGE_BYTES
 
     @extend_schema(
         request={"multipart/form-data": UploadSerializer},
@@ -133,13 +123,14 @@ class OrderViewSet(RetrieveModelMixin, ListModelMixin, ScopedViewSet[Order]):
     list=extend_schema(parameters=[choice_parameter("status", AccountFileStatus)]),
     retrieve=extend_schema(responses=AccountFileDetailSerializer),
 )
-class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[AccountFile]):
+class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, UploadViewSet[AccountFile]):
     """Account files of the user's bank (R-8, R-9)."""
 
     permission: ClassVar[str] = "orders.view_accountfile"
     queryset = AccountFile.objects.select_related("bank")
     serializer_class = AccountFileSerializer
     parser_classes = [MultiPartParser]
+    upload_is_sealed = False
 
     def get_queryset(self) -> QuerySet[AccountFile]:
         """Return the visible files, of one status when asked."""
@@ -149,19 +140,9 @@ class AccountFileViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Accou
         """Show more of a single file."""
         return AccountFileDetailSerializer if self.action == "retrieve" else AccountFileSerializer
 
-    def get_throttles(self) -> list[Any]:
-        """Count uploads apart."""
-        return [UploadThrottle()] if self.action == "create" else super().get_throttles()
-
-    def body_limit(self) -> int:
-        """Return what an upload may have."""
-        return settings.MAX_ACCOUNT_FILE_BYTES if self.action == "create" else super().body_limit()
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Keep the upload in memory: it holds accounts in the clear (R-45)."""
-        if self.action == "create":
-            to_memory(request)
-        super().initial(request, *args, **kwargs)
+    def upload_limit(self) -> int:
+        """Return what the setting allows."""
+        return settings.MAX_ACCOUNT_FILE_BYTES
 
     @extend_schema(
         request={"multipart/form-data": UploadSerializer},

@@ -7,10 +7,10 @@ included, is what it is for every other record (R-22).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from django.utils import timezone
 
+from orders.account_rows import checked_account
 from orders.choices import PackageStatus, RecordStatus
 from orders.models import CardholderRecord, Package
 from orders.models.records import OPEN
@@ -25,13 +25,10 @@ from portal.audit import unit_of_work
 from portal.bulk import next_ids
 from portal.core.clock import today
 from portal.core.errors import InputRefusedError
-from portal.core.images import PhotoRule
 from portal.core.keystore import KeyPurpose
 from portal.models import User
 from portal.roles import require
 from portal.workflow import move
-
-_ACCOUNT_DIGITS = range(12, 20)
 
 
 class AccountRefusedError(InputRefusedError):
@@ -43,21 +40,20 @@ class AccountRefusedError(InputRefusedError):
 def check_person(row: Mapping[str, str], *, photo: bytes, account: str) -> NormalisedRecord:
     """Hold what a counter entered against the rules of every package; raise with all that is wrong.
 
-    `row` is by column code. A camera's photo may have a white ground that is not quite white, but the
-    pixels and the size are those of every other photo (R-17).
+    `row` is by column code; the account must be one that the banks' own files could bring (R-9).
     """
-    rules = load_rules()
-    checked = validate_row({**row, "seq": "1"}, photo=photo, rules=replace(rules, photo=_rule(rules.photo)))
+    checked = validate_row({**row, "seq": "1"}, photo=photo, rules=load_rules())
     if checked.values is None:
         raise CorrectionRefusedError(checked.problems)
-    digits = account.replace(" ", "")
-    if not (digits.isascii() and digits.isdigit() and len(digits) in _ACCOUNT_DIGITS):
-        raise AccountRefusedError("银行账号不合规定", expected="12–19 位数字", got=f"{len(digits)} 位")
+    _account(account)
     return checked.values
 
 
-def _rule(rule: PhotoRule) -> PhotoRule:
-    return replace(rule, min_ground=0)
+def _account(text: str) -> str:
+    account, problem = checked_account(text, "")
+    if problem is not None:  # its `got` would show the account
+        raise AccountRefusedError("银行账号不合规定", expected=problem.expected, got=f"{len(text)} 位")
+    return account
 
 
 def admit_person(
@@ -85,7 +81,7 @@ def admit_person(
                 "该人员或卡号已有在制记录", where=found.field, expected=found.expected
             )
         record = CardholderRecord.objects.select_related("package").get(pk=record_id)
-        sealed = seal_column(record, "account", account.replace(" ", ""))
+        sealed = seal_column(record, "account", _account(account))
         record = move(
             record, RecordStatus.MATCHED, actor=actor, account_sealed=sealed, matched_at=timezone.now()
         )

@@ -12,9 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from orders.choices import OrderStatus
 from orders.models import Order
-from portal.adminkit import VerbForm, grouped
+from portal.adminkit import VerbForm, grouped, signed_in
 from portal.core.clock import today
-from production.admin.references import acting
 from production.models import Batch, RosterMember, StockLot
 from production.selectors.stock import lots_in_warehouse, suggested_withdrawal
 from production.services.planning import BATCH_SIZE
@@ -51,7 +50,7 @@ class SplitForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the open orders of the planner's own contracts, the most urgent first."""
-        orders = Order.objects.visible_to(acting(self.request)).filter(status=OrderStatus.OPEN)
+        orders = Order.objects.visible_to(signed_in(self.request)).filter(status=OrderStatus.OPEN)
         field: Any = self.fields["order"]
         field.queryset = orders.select_related("bank").order_by("due_on", "id")
 

@@ -10,9 +10,8 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from portal.adminkit import verb
+from portal.adminkit import signed_in, verb
 from production.admin.batch_forms import BlindCountForm, DestroyForm, PlanForm, SplitForm, WithdrawalForm
-from production.admin.references import acting
 from production.choices import BatchStatus, PlanStatus, RunStatus
 from production.models import Batch, ReturnFile
 from production.selectors.batches import runs_of_pass
@@ -65,7 +64,7 @@ class BatchVerbs:
     )
     def split(self, request: HttpRequest, row: None, cleaned: Answer) -> str:
         """Cut an open order into batches."""
-        batches = plan_batches(cleaned["order"], batch_size=cleaned["batch_size"], actor=acting(request))
+        batches = plan_batches(cleaned["order"], batch_size=cleaned["batch_size"], actor=signed_in(request))
         names = {"count": len(batches), "first": batches[0], "last": batches[-1]}
         return _t("已拆分为 %(count)s 个批次：%(first)s 至 %(last)s") % names
 
@@ -80,7 +79,7 @@ class BatchVerbs:
     )
     def propose(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Put a work plan before the purchaser."""
-        propose_plan(row, **cleaned, actor=acting(request))
+        propose_plan(row, **cleaned, actor=signed_in(request))
         return _t("工作日程已提交，待采购人批准")
 
     @verb(
@@ -94,7 +93,7 @@ class BatchVerbs:
     def withdraw(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Ask for blanks; a second keeper decides."""
         request_withdrawal(
-            row, cleaned["lot"], cleaned["quantity"], reason=cleaned["reason"], actor=acting(request)
+            row, cleaned["lot"], cleaned["quantity"], reason=cleaned["reason"], actor=signed_in(request)
         )
         return _t("已提出领用申请，须由另一名仓库管理员复核")
 
@@ -107,7 +106,7 @@ class BatchVerbs:
     )
     def prepare(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Let the machine files be written."""
-        prepare_batch(row, actor=acting(request))
+        prepare_batch(row, actor=signed_in(request))
         return _t("数据准备已开始")
 
     @verb(
@@ -119,7 +118,7 @@ class BatchVerbs:
     )
     def run(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Send the batch to the line."""
-        run_batch(row, actor=acting(request))
+        run_batch(row, actor=signed_in(request))
         return _t("批次已上机")
 
     @verb(
@@ -131,7 +130,7 @@ class BatchVerbs:
     )
     def remake(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Start another pass for what is missing."""
-        batch = start_remake(row, actor=acting(request))
+        batch = start_remake(row, actor=signed_in(request))
         return _t("第 %(number)s 轮已开始") % {"number": batch.pass_number}
 
     @verb(
@@ -145,7 +144,7 @@ class BatchVerbs:
     )
     def close(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Close the batch by blind counts."""
-        close_batch(row, **cleaned, actor=acting(request))
+        close_batch(row, **cleaned, actor=signed_in(request))
         return _t("数量相符，批次已核对")
 
     @verb(
@@ -157,7 +156,7 @@ class BatchVerbs:
     )
     def pack(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Sort the cards into cartons."""
-        pack_batch(row, actor=acting(request))
+        pack_batch(row, actor=signed_in(request))
         return _t("已装箱，正在生成交接清单")
 
     @verb(
@@ -169,7 +168,7 @@ class BatchVerbs:
     )
     def dispatch(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Send the cartons off."""
-        dispatch_batch(row, actor=acting(request))
+        dispatch_batch(row, actor=signed_in(request))
         return _t("已发货，待银行签收")
 
     @verb(
@@ -181,7 +180,7 @@ class BatchVerbs:
     )
     def send_return(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Let the return file be written."""
-        send_return_file(row, actor=acting(request))
+        send_return_file(row, actor=signed_in(request))
         return _t("正在生成回盘文件")
 
     @verb(
@@ -195,5 +194,5 @@ class BatchVerbs:
     )
     def destroy(self, request: HttpRequest, row: Batch, cleaned: Answer) -> str:
         """Destroy the batch's personal data."""
-        destroy_batch(row, actor=acting(request))
+        destroy_batch(row, actor=signed_in(request))
         return _t("个人数据已销毁，正在签署销毁证明")

@@ -12,14 +12,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, MultipleChoicesDropdownFilter
 
-from portal.adminkit import ProgressAdmin, exact_filter, organisation_filter, register
+from portal.adminkit import ProgressAdmin, exact_filter, organisation_filter, register, signed_in
 from portal.adminkit.columns import told_column
 from portal.choices import OrganisationKind, TaskStatus
 from portal.models import Task
 from production.admin import batch_sections as sections
 from production.admin.batch_verbs import BatchVerbs
 from production.admin.deadlines import deadline_badge, good_bar, learn_progress, state_badge
-from production.admin.references import PageFacts, acting, reference_column, unbroken
+from production.admin.references import PageFacts, reference_column, unbroken
 from production.choices import BatchStatus
 from production.models import Batch, Delivery, MachineFile
 
@@ -139,7 +139,7 @@ class BatchAdmin(PageFacts, BatchVerbs, ProgressAdmin[Batch]):
         if (
             obj is not None
             and obj.status == BatchStatus.INSPECTED
-            and acting(request).has_perm("production.close_batch")
+            and signed_in(request).has_perm("production.close_batch")
         ):
             hidden |= self.COUNTED_FIELDS
         return [

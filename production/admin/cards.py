@@ -21,6 +21,7 @@ from portal.adminkit import (
     organisation_filter,
     register,
     result_page,
+    signed_in,
     status_column,
     table,
     verb,
@@ -29,7 +30,7 @@ from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
 from portal.texts import told
 from production.admin.batch_sections import RUN_COLOURS
-from production.admin.references import acting, reference, reference_column
+from production.admin.references import reference, reference_column
 from production.choices import Outcome, RequestStatus
 from production.line.made import REASON_LABELS
 from production.models import Card, MachineFile, UnknownDecision
@@ -197,7 +198,7 @@ class CardAdmin(ScopedAdmin[Card]):
     )
     def find(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> HttpResponse:
         """Find cards by an exact term."""
-        cards = find_cards(cleaned["term"], user=acting(request))
+        cards = find_cards(cleaned["term"], user=signed_in(request))
         rows = [
             (
                 reference(card),
@@ -223,7 +224,7 @@ class CardAdmin(ScopedAdmin[Card]):
     )
     def read_again(self, request: HttpRequest, row: Card, cleaned: dict[str, Any]) -> str:
         """Put the card into a reader."""
-        card = read_unknown(row, actor=acting(request))
+        card = read_unknown(row, actor=signed_in(request))
         return _t("读卡结果：%(outcome)s") % {"outcome": card.get_outcome_display()}
 
     @verb(
@@ -236,7 +237,7 @@ class CardAdmin(ScopedAdmin[Card]):
     )
     def propose(self, request: HttpRequest, row: Card, cleaned: dict[str, Any]) -> str:
         """Propose what became of the card."""
-        request_unknown_decision(row, **cleaned, actor=acting(request))
+        request_unknown_decision(row, **cleaned, actor=signed_in(request))
         return _t("已提出认定，须由另一人复核")
 
 
@@ -282,7 +283,7 @@ class UnknownDecisionAdmin(ScopedAdmin[UnknownDecision]):
     )
     def confirm(self, request: HttpRequest, row: UnknownDecision, cleaned: dict[str, Any]) -> str:
         """Confirm as the second person; the card is settled."""
-        decision = decide_unknown(row, approve=True, actor=acting(request))
+        decision = decide_unknown(row, approve=True, actor=signed_in(request))
         return _t("已认定为%(outcome)s") % {"outcome": decision.get_outcome_display()}
 
     @verb(
@@ -295,7 +296,7 @@ class UnknownDecisionAdmin(ScopedAdmin[UnknownDecision]):
     )
     def refuse(self, request: HttpRequest, row: UnknownDecision, cleaned: dict[str, Any]) -> str:
         """Refuse as the second person; the card stays unknown."""
-        decide_unknown(row, approve=False, actor=acting(request))
+        decide_unknown(row, approve=False, actor=signed_in(request))
         return _t("未予认定，卡片仍为未知")
 
 

@@ -24,6 +24,7 @@ from portal.adminkit import (
     grouped,
     organisation_filter,
     register,
+    signed_in,
     status_column,
     table,
     verb,
@@ -33,7 +34,7 @@ from portal.adminkit.downloads import streamed
 from portal.choices import OrganisationKind, TaskStatus
 from production.admin.batch_sections import DELIVERY_COLOURS
 from production.admin.carton_form import CartonsForm, short_number
-from production.admin.references import acting, reference, reference_column
+from production.admin.references import reference, reference_column
 from production.choices import DeliveryStatus
 from production.models import Carton, Delivery, Receipt
 from production.services.delivery import download_list, sign_delivery
@@ -165,7 +166,7 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
     )
     def download(self, request: HttpRequest, row: Delivery, cleaned: dict[str, Any]) -> HttpResponseBase:
         """Send the list as Excel, decrypted on the way."""
-        name, blocks = download_list(row, actor=acting(request))
+        name, blocks = download_list(row, actor=signed_in(request))
         return streamed(blocks, name)
 
     @verb(
@@ -179,7 +180,7 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
     )
     def confirm(self, request: HttpRequest, row: Delivery, cleaned: dict[str, Any]) -> str:
         """Take the bank's word on the cartons."""
-        receipts = confirm_cartons(row, cleaned["counts"], actor=acting(request))
+        receipts = confirm_cartons(row, cleaned["counts"], actor=signed_in(request))
         return _t("已点收 %(count)s 箱") % {"count": len(receipts)}
 
     @verb(
@@ -192,7 +193,7 @@ class DeliveryAdmin(ProgressAdmin[Delivery]):
     )
     def sign(self, request: HttpRequest, row: Delivery, cleaned: dict[str, Any]) -> str:
         """Sign for the delivery."""
-        delivery = sign_delivery(row, actor=acting(request))
+        delivery = sign_delivery(row, actor=signed_in(request))
         return _t("交付单 %(number)s 已签收") % {"number": delivery.number}
 
 

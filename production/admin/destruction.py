@@ -24,6 +24,7 @@ from portal.adminkit import (
     exact_filter,
     grouped,
     register,
+    signed_in,
     status_column,
     table,
     verb,
@@ -31,7 +32,7 @@ from portal.adminkit import (
 from portal.adminkit.columns import Colour
 from portal.texts import told
 from production.admin.cards import DECISIONS
-from production.admin.references import acting, reference, reference_column
+from production.admin.references import reference, reference_column
 from production.choices import AlarmKind, RequestStatus
 from production.models import DestructionAlarm, DestructionCertificate, DestructionRequest
 from production.services.destruction_requests import (
@@ -99,7 +100,7 @@ class DestructionCertificateAdmin(ScopedAdmin[DestructionCertificate]):
         self, request: HttpRequest, row: DestructionCertificate, cleaned: dict[str, Any]
     ) -> HttpResponseBase:
         """Send the certificate as PDF."""
-        content = io.BytesIO(certificate_pdf(row, actor=acting(request)))
+        content = io.BytesIO(certificate_pdf(row, actor=signed_in(request)))
         return attachment(content, f"{row.number}.pdf", "application/pdf")
 
     @verb(
@@ -113,7 +114,7 @@ class DestructionCertificateAdmin(ScopedAdmin[DestructionCertificate]):
         self, request: HttpRequest, row: DestructionCertificate, cleaned: dict[str, Any]
     ) -> HttpResponseBase:
         """Send what an offline check needs."""
-        content = io.BytesIO(certificate_json(row, actor=acting(request)))
+        content = io.BytesIO(certificate_json(row, actor=signed_in(request)))
         return attachment(content, f"{row.number}.json", "application/json")
 
     @verb(
@@ -125,7 +126,7 @@ class DestructionCertificateAdmin(ScopedAdmin[DestructionCertificate]):
     )
     def verify(self, request: HttpRequest, row: DestructionCertificate, cleaned: dict[str, Any]) -> str:
         """Check the signature."""
-        fingerprint = verify_certificate(row, actor=acting(request))
+        fingerprint = verify_certificate(row, actor=signed_in(request))
         return _t("签名有效，公钥指纹 %(fingerprint)s") % {"fingerprint": fingerprint}
 
 
@@ -189,8 +190,8 @@ class DestructionRequestAdmin(ScopedAdmin[DestructionRequest]):
     )
     def ask(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Ask for the early destruction of a package or a person."""
-        subject = find_subject(cleaned["package"], cleaned["row_number"], actor=acting(request))
-        made = request_early_destruction(subject, reason=cleaned["reason"], actor=acting(request))
+        subject = find_subject(cleaned["package"], cleaned["row_number"], actor=signed_in(request))
+        made = request_early_destruction(subject, reason=cleaned["reason"], actor=signed_in(request))
         return _t("已提出申请 #%(number)s，须由另一人复核") % {"number": made.pk}
 
     @verb(
@@ -204,7 +205,7 @@ class DestructionRequestAdmin(ScopedAdmin[DestructionRequest]):
     )
     def approve(self, request: HttpRequest, row: DestructionRequest, cleaned: dict[str, Any]) -> str:
         """Destroy as the second person."""
-        decided = decide_early_destruction(row, approve=True, actor=acting(request))
+        decided = decide_early_destruction(row, approve=True, actor=signed_in(request))
         return _t("已销毁 %(count)s 条记录，证明随后签署") % {"count": grouped(decided.record_count)}
 
     @verb(
@@ -216,7 +217,7 @@ class DestructionRequestAdmin(ScopedAdmin[DestructionRequest]):
     )
     def refuse(self, request: HttpRequest, row: DestructionRequest, cleaned: dict[str, Any]) -> str:
         """Refuse as the second person."""
-        decide_early_destruction(row, approve=False, actor=acting(request))
+        decide_early_destruction(row, approve=False, actor=signed_in(request))
         return _t("已拒绝")
 
 

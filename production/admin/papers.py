@@ -10,9 +10,9 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from portal.adminkit import ScopedAdmin, exact_filter, register, verb
+from portal.adminkit import ScopedAdmin, exact_filter, register, signed_in, verb
 from portal.adminkit.downloads import streamed
-from production.admin.references import acting, reference_column
+from production.admin.references import reference_column
 from production.models import ReturnFile
 from production.services.papers import (
     download_return_file,
@@ -50,5 +50,5 @@ class ReturnFileAdmin(ScopedAdmin[ReturnFile]):
     )
     def download(self, request: HttpRequest, row: ReturnFile, cleaned: dict[str, Any]) -> HttpResponseBase:
         """Send the sealed file."""
-        name, blocks = download_return_file(row, actor=acting(request))
+        name, blocks = download_return_file(row, actor=signed_in(request))
         return streamed(blocks, name, "application/octet-stream")

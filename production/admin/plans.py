@@ -22,12 +22,13 @@ from portal.adminkit import (
     exact_filter,
     organisation_filter,
     register,
+    signed_in,
     status_column,
     verb,
 )
 from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
-from production.admin.references import acting, reference_column
+from production.admin.references import reference_column
 from production.choices import PlanStatus
 from production.models import RosterMember, WorkPlan
 from production.services.planning import decide_plan
@@ -57,7 +58,7 @@ class MemberForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the supplier's own contracts."""
-        contracts = Contract.objects.visible_to(acting(self.request))
+        contracts = Contract.objects.visible_to(signed_in(self.request))
         field: Any = self.fields["contract"]
         field.queryset = contracts
         self.initial.setdefault("contract", contracts.values_list("pk", flat=True).first())
@@ -135,7 +136,7 @@ class WorkPlanAdmin(ScopedAdmin[WorkPlan]):
     )
     def approve(self, request: HttpRequest, row: WorkPlan, cleaned: dict[str, Any]) -> str:
         """Approve the plan and with it the batch."""
-        plan = decide_plan(row, approve=True, reason=cleaned["reason"], actor=acting(request))
+        plan = decide_plan(row, approve=True, reason=cleaned["reason"], actor=signed_in(request))
         return _t("工作日程已批准，批次 %(batch)s 可以领用白卡") % {"batch": plan.batch}
 
     @verb(
@@ -149,7 +150,7 @@ class WorkPlanAdmin(ScopedAdmin[WorkPlan]):
     )
     def refuse(self, request: HttpRequest, row: WorkPlan, cleaned: dict[str, Any]) -> str:
         """Send the plan back with the reason."""
-        decide_plan(row, approve=False, reason=cleaned["reason"], actor=acting(request))
+        decide_plan(row, approve=False, reason=cleaned["reason"], actor=signed_in(request))
         return _t("工作日程已驳回")
 
 
@@ -183,7 +184,7 @@ class RosterMemberAdmin(ScopedAdmin[RosterMember]):
     )
     def add_person(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Put a person on the roster."""
-        member = add_member(**cleaned, actor=acting(request))
+        member = add_member(**cleaned, actor=signed_in(request))
         return _t("%(member)s 已列入名册") % {"member": member}
 
     @verb(
@@ -195,7 +196,7 @@ class RosterMemberAdmin(ScopedAdmin[RosterMember]):
     )
     def leave(self, request: HttpRequest, row: RosterMember, cleaned: dict[str, Any]) -> str:
         """Take the person off the roster."""
-        set_member_active(row, active=False, actor=acting(request))
+        set_member_active(row, active=False, actor=signed_in(request))
         return _t("%(member)s 已离岗") % {"member": row}
 
     @verb(
@@ -206,5 +207,5 @@ class RosterMemberAdmin(ScopedAdmin[RosterMember]):
     )
     def come_back(self, request: HttpRequest, row: RosterMember, cleaned: dict[str, Any]) -> str:
         """Put the person back on the roster."""
-        set_member_active(row, active=True, actor=acting(request))
+        set_member_active(row, active=True, actor=signed_in(request))
         return _t("%(member)s 已恢复在岗") % {"member": row}

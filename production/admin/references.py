@@ -13,13 +13,6 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from portal.adminkit import link
-from portal.models import User
-
-
-def acting(request: HttpRequest) -> User:
-    """Return who asks."""
-    assert isinstance(request.user, User)
-    return request.user
 
 
 def reference(row: models.Model | None, text: Any = None) -> SafeString | str:

@@ -23,13 +23,14 @@ from portal.adminkit import (
     exact_filter,
     grouped,
     register,
+    signed_in,
     status_column,
     table,
     verb,
 )
 from portal.adminkit.columns import Colour, told_column
 from portal.core.clock import today
-from production.admin.references import PageFacts, acting, listing, reference_column
+from production.admin.references import PageFacts, listing, reference_column
 from production.choices import LocationKind, RequestStatus
 from production.models import StockLocation, StockLot, StockMovement, StockRequest
 from production.selectors.balances import location_balances, lot_balances
@@ -59,7 +60,7 @@ class LotForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the supplier's active contracts."""
-        contracts = Contract.objects.visible_to(acting(self.request)).filter(status=ContractStatus.ACTIVE)
+        contracts = Contract.objects.visible_to(signed_in(self.request)).filter(status=ContractStatus.ACTIVE)
         field: Any = self.fields["contract"]
         field.queryset = contracts.select_related("supplier")
         self.initial.setdefault("contract", contracts.values_list("pk", flat=True).first())
@@ -148,13 +149,13 @@ class StockLotAdmin(PageFacts, ScopedAdmin[StockLot]):
     )
     def receive(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Take a delivery of blanks into the warehouse."""
-        lot = receive_lot(cleaned.pop("contract"), **cleaned, actor=acting(request))
+        lot = receive_lot(cleaned.pop("contract"), **cleaned, actor=signed_in(request))
         return _t("白卡批 %(lot)s 已入库 %(count)s 张") % {"lot": lot, "count": grouped(lot.quantity)}
 
     @verb(label=_("申请库存调整"), permission="production.request_stock", form=AdjustmentForm, icon="tune")
     def adjust(self, request: HttpRequest, row: StockLot, cleaned: dict[str, Any]) -> str:
         """Ask for a correction; a second keeper decides."""
-        request_adjustment(row, cleaned["quantity"], reason=cleaned["reason"], actor=acting(request))
+        request_adjustment(row, cleaned["quantity"], reason=cleaned["reason"], actor=signed_in(request))
         return _t("已提出调整申请，须由另一人复核")
 
 
@@ -257,7 +258,7 @@ class StockRequestAdmin(ScopedAdmin[StockRequest]):
     )
     def approve(self, request: HttpRequest, row: StockRequest, cleaned: dict[str, Any]) -> str:
         """Approve as the second person."""
-        decide_request(row, approve=True, actor=acting(request))
+        decide_request(row, approve=True, actor=signed_in(request))
         return _t("已同意，流水已记账")
 
     @verb(
@@ -270,5 +271,5 @@ class StockRequestAdmin(ScopedAdmin[StockRequest]):
     )
     def refuse(self, request: HttpRequest, row: StockRequest, cleaned: dict[str, Any]) -> str:
         """Refuse as the second person."""
-        decide_request(row, approve=False, actor=acting(request))
+        decide_request(row, approve=False, actor=signed_in(request))
         return _t("已拒绝")

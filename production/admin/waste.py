@@ -24,6 +24,7 @@ from portal.adminkit import (
     grouped,
     organisation_filter,
     register,
+    signed_in,
     status_column,
     table,
     verb,
@@ -31,7 +32,7 @@ from portal.adminkit import (
 )
 from portal.adminkit.columns import Colour
 from portal.choices import OrganisationKind
-from production.admin.references import acting, reference
+from production.admin.references import reference
 from production.choices import DestructionMethod, RequestStatus
 from production.models import Card, CardDestruction
 from production.selectors.waste import requested_serials, spoiled_cards
@@ -72,7 +73,7 @@ class RequestForm(VerbForm):
 
     def prepare(self) -> None:
         """Offer the supplier's own contracts."""
-        contracts = Contract.objects.visible_to(acting(self.request))
+        contracts = Contract.objects.visible_to(signed_in(self.request))
         field: Any = self.fields["contract"]
         field.queryset = contracts
         self.initial.setdefault("contract", contracts.values_list("pk", flat=True).first())
@@ -163,7 +164,7 @@ class CardDestructionAdmin(ScopedAdmin[CardDestruction]):
     )
     def ask(self, request: HttpRequest, row: None, cleaned: dict[str, Any]) -> str:
         """Ask to destroy cards of the spoiled store."""
-        destruction = request_card_destruction(cleaned.pop("contract"), **cleaned, actor=acting(request))
+        destruction = request_card_destruction(cleaned.pop("contract"), **cleaned, actor=signed_in(request))
         names = {"number": destruction.number, "count": grouped(destruction.card_count)}
         return _t("已提出 %(number)s，共 %(count)s 张，须由另一人监销") % names
 
@@ -179,7 +180,7 @@ class CardDestructionAdmin(ScopedAdmin[CardDestruction]):
     )
     def approve(self, request: HttpRequest, row: CardDestruction, cleaned: dict[str, Any]) -> str:
         """Confirm as the witness."""
-        decided = decide_card_destruction(row, approve=True, **cleaned, actor=acting(request))
+        decided = decide_card_destruction(row, approve=True, **cleaned, actor=signed_in(request))
         return _t("已销毁 %(count)s 张，流水已记账") % {"count": grouped(decided.card_count)}
 
     @verb(
@@ -192,7 +193,7 @@ class CardDestructionAdmin(ScopedAdmin[CardDestruction]):
     )
     def refuse(self, request: HttpRequest, row: CardDestruction, cleaned: dict[str, Any]) -> str:
         """Refuse as the second person; the cards stay where they are."""
-        decide_card_destruction(row, approve=False, actor=acting(request))
+        decide_card_destruction(row, approve=False, actor=signed_in(request))
         return _t("已拒绝，卡片仍在废卡库")
 
     @verb(
@@ -205,5 +206,5 @@ class CardDestructionAdmin(ScopedAdmin[CardDestruction]):
         self, request: HttpRequest, row: CardDestruction, cleaned: dict[str, Any]
     ) -> HttpResponseBase:
         """Send the record that both people sign as Excel."""
-        actor = acting(request)
+        actor = signed_in(request)
         return written(f"{row.number}.xlsx", lambda target: destruction_record(row, target, actor=actor))

@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from portal.adminkit import VerbForm, badge, grouped, register, table, verb
+from portal.adminkit import VerbForm, badge, grouped, register, signed_in, table, verb
 from portal.texts import told
 from production.admin import BatchAdmin, CardAdmin
-from production.admin.references import acting, reference
+from production.admin.references import reference
 from production.choices import BatchStatus, Outcome, RunStatus
 from production.models import Batch, Card
 from production.selectors.batches import runs_of_pass
@@ -131,7 +131,7 @@ class InspectedBatchAdmin(BatchAdmin):
     )
     def inspect(self, request: HttpRequest, row: Batch, cleaned: dict[str, Any]) -> str:
         """Let the cards of the pass be read back."""
-        inspect_batch(row, actor=acting(request))
+        inspect_batch(row, actor=signed_in(request))
         return _t("读回检验已开始")
 
     @verb(
@@ -144,7 +144,7 @@ class InspectedBatchAdmin(BatchAdmin):
     )
     def hold(self, request: HttpRequest, row: Batch, cleaned: dict[str, Any]) -> str:
         """Stop the batch from shipping."""
-        place_hold(row, reason=cleaned["reason"], actor=acting(request))
+        place_hold(row, reason=cleaned["reason"], actor=signed_in(request))
         return _t("批次已冻结")
 
 
@@ -170,5 +170,5 @@ class InspectedCardAdmin(CardAdmin):
     )
     def add_defect(self, request: HttpRequest, row: Card, cleaned: dict[str, Any]) -> str:
         """Register a defect that a person found."""
-        defect = record_defect(row, cleaned.pop("code"), **cleaned, actor=acting(request))
+        defect = record_defect(row, cleaned.pop("code"), **cleaned, actor=signed_in(request))
         return _t("已登记缺陷：%(code)s") % {"code": defect.code}

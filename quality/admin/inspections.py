@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
-from portal.adminkit import ScopedAdmin, VerbForm, exact_filter, register, status_column, verb
+from portal.adminkit import ScopedAdmin, VerbForm, exact_filter, register, signed_in, status_column, verb
 from portal.adminkit.columns import told_column
-from production.admin.references import acting, reference_column
+from production.admin.references import reference_column
 from quality.admin.rates import HOLDS, RESULTS, pass_rate, rate_badge
 from quality.choices import HoldStatus
 from quality.models import Hold, Inspection
@@ -102,5 +102,5 @@ class HoldAdmin(ScopedAdmin[Hold]):
     )
     def release(self, request: HttpRequest, row: Hold, cleaned: dict[str, Any]) -> str:
         """Let the batch go on."""
-        hold = release_hold(row, measure=cleaned["measure"], actor=acting(request))
+        hold = release_hold(row, measure=cleaned["measure"], actor=signed_in(request))
         return _t("批次 %(batch)s 已解除冻结") % {"batch": hold.batch}

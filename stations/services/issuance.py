@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orders.models import CardholderRecord
-from portal.audit import UnitOfWork, unit_of_work
+from portal.audit import unit_of_work
 from portal.choices import OrganisationKind
 from portal.core.errors import ConflictError, InputRefusedError, PermissionRefusedError
 from portal.models import User
@@ -221,10 +221,6 @@ def ask_to_resolve(issuance: Issuance, *, actor: User) -> Issuance:
         except IntegrityError as exc:
             raise StationBusyError("该制卡点正在制作另一张卡", where=str(station)) from exc
         begin_step(fresh, StepKind.RESOLVE)
-        _note(work, fresh)
+        work.record("issuance.resolve_asked", fresh, serial=fresh.card.serial)
         wake_station(station, RESOLVE, fresh.pk)
     return fresh
-
-
-def _note(work: UnitOfWork, issuance: Issuance) -> None:
-    work.record("issuance.resolve_asked", issuance, serial=issuance.card.serial)

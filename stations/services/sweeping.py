@@ -9,7 +9,7 @@ from django.utils import timezone
 from portal.audit import unit_of_work
 from portal.workflow import locked
 from production.choices import Outcome
-from stations.choices import IssuanceStatus, PrintState, StepKind
+from stations.choices import IssuanceStatus, PrintState
 from stations.models import Issuance
 from stations.services.exchange import PrintReport, note_print
 from stations.services.issuance import follow_decision, lose, reject
@@ -57,8 +57,3 @@ def _end_silent(issuance: Issuance, status: IssuanceStatus) -> bool:
         untouched = status == IssuanceStatus.QUEUED
         (reject if untouched else lose)(fresh, "station_silent", _TEXT)
     return True
-
-
-def waiting_for_look(issuance: Issuance) -> bool:
-    """Say whether the operator's word is what an issuance waits for."""
-    return issuance.steps.filter(kind=StepKind.LOOK, status="running").exists()

@@ -112,7 +112,9 @@ class TestOpening:
         assert isinstance(caught.value, CorrectionRefusedError)
         assert {problem.field for problem in caught.value.problems} == {"photo"}
 
-    @pytest.mark.parametrize("account", ["", "1" * 11, "1" * 20, "62220212345678901a3", "六" * 16])
+    @pytest.mark.parametrize(
+        "account", ["", "1" * 11, "1" * 20, "1" * 16, "6222021234567", "62220212345678901a3", "六" * 16]
+    )
     def test_an_account_that_is_none_is_refused(self, counter: Counter, account: str) -> None:
         with refused(AccountRefusedError):
             opened(counter, replace(entered(), account=account))
