@@ -59,6 +59,13 @@ class DestructionRequest(ScopedModel):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
                 violation_error_message=_("申请人与复核人不能是同一人"),
             ),
+            # Not even by SQL is one decided without its second person (§3).
+            models.CheckConstraint(
+                name="destruction_request_decided",
+                condition=Q(status="requested", decided_by__isnull=True, decided_at__isnull=True)
+                | (~Q(status="requested") & Q(decided_by__isnull=False, decided_at__isnull=False)),
+                violation_error_message=_("已复核的申请须有复核人和复核时间"),
+            ),
             models.CheckConstraint(name="destruction_request_reason", condition=~Q(reason="")),
             models.UniqueConstraint(
                 name="destruction_request_one_open",

@@ -196,8 +196,10 @@ def stored(row: models.Model) -> dict[str, Any]:
 def bring(row: models.Model, state: str, world: World) -> None:
     """Put the row into a state behind the back of the machine and of the triggers that keep what is final."""
     values: dict[str, Any] = {"status": state}
-    if isinstance(row, (Adjustment, CardDestruction)):
+    if isinstance(row, (Adjustment, CardDestruction, DestructionRequest)):
         values["decided_by"] = None if state == "requested" else world.quality
+    if isinstance(row, DestructionRequest):
+        values["decided_at"] = None if state == "requested" else timezone.now()
     if isinstance(row, CardDestruction):
         values["destroyed_on"] = DAY if state == "approved" else None
     with connection.cursor() as cursor:

@@ -138,8 +138,31 @@ class TestTwoPeople:
         request = request_early_destruction(unordered(world), reason=REASON, actor=world.clerk)
         with pytest.raises(IntegrityError, match="two_people"), transaction.atomic():
             DestructionRequest.objects.filter(pk=request.pk).update(
-                decided_by=world.clerk, decided_at=timezone.now()
+                status="approved", decided_by=world.clerk, decided_at=timezone.now()
             )
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            {"status": "approved"},
+            {"status": "refused"},
+            {"status": "approved", "decided_at": "2026-07-01T00:00:00Z"},
+            {"decided_at": "2026-07-01T00:00:00Z"},
+        ],
+        ids=[
+            "approved by nobody",
+            "refused by nobody",
+            "a moment without a person",
+            "decided and still open",
+        ],
+    )
+    def test_nobody_decides_by_sql(self, world: World, written: dict[str, Any]) -> None:
+        """R-22, §3: the database itself wants the second person of a decided request."""
+        request = request_early_destruction(unordered(world), reason=REASON, actor=world.clerk)
+        before = everything()
+        with pytest.raises(IntegrityError, match="destruction_request_decided"), transaction.atomic():
+            DestructionRequest.objects.filter(pk=request.pk).update(**written)
+        assert everything() == before
 
     def test_the_same_person_is_refused_by_the_pages(self, world: World) -> None:
         person = both(world)
