@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.cache import BaseCache, caches
@@ -28,6 +29,7 @@ SHARED, OWN = "limits", "limits_of_process"
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 REDIS_PAUSE = 10.0  # seconds until a Redis that failed is asked again
 ADDRESS_FACTOR = 4  # a branch's people share one address
+T = TypeVar("T")
 now: Callable[[], float] = time.time
 _redis_back_at = 0.0
 
@@ -79,10 +81,27 @@ def check_rates() -> None:
 
 def take(name: str, who: str, rate: Rate) -> Taken:
     """Count one more of `name` by `who` unless that would be too often."""
-    digest = sha256(who.encode("utf-8", "surrogatepass")).hexdigest()[
-        :32
-    ]  # any text is a key, and none is readable
-    return _with_a_cache(lambda cache: _take(cache, f"{name}.{digest}", rate))
+    return _with_a_cache(lambda cache: _take(cache, _key(name, who), rate))
+
+
+def _key(name: str, who: str) -> str:
+    """Return the key of a count: any text is one, and none is readable (R-45)."""
+    return f"{name}.{sha256(who.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+def waiting(name: str, who: str, rate: Rate) -> int:
+    """Return in how many seconds one more of `name` by `who` would be allowed; count nothing."""
+    return _with_a_cache(lambda cache: _waiting(cache, _key(name, who), rate))
+
+
+def trust(what: str, seconds: int) -> None:
+    """Remember for a time that something was in order, by its digest alone."""
+    _with_a_cache(lambda cache: cache.set(_key("trusted", what), 1, timeout=seconds))
+
+
+def is_trusted(what: str) -> bool:
+    """Say whether `trust` was called for it and the time is not over."""
+    return _with_a_cache(lambda cache: bool(cache.get(_key("trusted", what))))
 
 
 def spend(name: str, request: HttpRequest) -> None:
@@ -101,7 +120,7 @@ def spend(name: str, request: HttpRequest) -> None:
             raise TooOftenError(taken.wait)
 
 
-def _with_a_cache(work: Callable[[BaseCache], Taken]) -> Taken:
+def _with_a_cache(work: Callable[[BaseCache], T]) -> T:
     """Run the work on Redis, or on this process's own memory while Redis does not answer."""
     global _redis_back_at  # noqa: PLW0603 - a process remembers that Redis is away
     if now() >= _redis_back_at:
@@ -124,6 +143,16 @@ def _take(cache: BaseCache, key: str, rate: Rate) -> Taken:
     cache.decr(here)  # what was refused does not count
     wait = _wait(count - 1, earlier, rate, passed)
     return Taken(wait, is_first=cache.add(f"{key}.told", 1, timeout=rate.seconds))
+
+
+def _waiting(cache: BaseCache, key: str, rate: Rate) -> int:
+    window, passed = divmod(now(), rate.seconds)
+    here, before = f"{key}.{window:.0f}", f"{key}.{window - 1:.0f}"
+    found = cache.get_many([here, before])
+    count, earlier = found.get(here, 0), found.get(before, 0)
+    if count + 1 + earlier * (1 - passed / rate.seconds) <= rate.count:
+        return 0
+    return _wait(count, earlier, rate, passed)
 
 
 def _wait(count: int, earlier: int, rate: Rate, passed: float) -> int:

@@ -316,12 +316,14 @@ CACHES: dict[str, Any] = {
     },
     "limits_of_process": {"BACKEND": LOCAL_CACHE, "LOCATION": "limits", "OPTIONS": {"MAX_ENTRIES": 100_000}},
 }
-# How often one user may do it, and four times as often all users of one address; sign-in counts by address.
+# How often one user may do it, and four times as often all users of one address; sign-in and wrong credentials
+# are counted by address.
 RATES = {
     "sign_in": env.str("RATE_SIGN_IN", default="30/min"),
     "search": env.str("RATE_SEARCH", default="60/min"),  # for a person
     "unmask": env.str("RATE_UNMASK", default="30/min"),
     "download": env.str("RATE_DOWNLOAD", default="120/min"),
+    "credential": env.str("RATE_CREDENTIAL", default="30/min"),  # wrong ones of programs and stations
 }
 
 UNFOLD: dict[str, Any] = {

@@ -52,7 +52,7 @@ SESSION_VAR = Path(os.environ["PORTAL_TEST_VAR"])
 (SESSION_VAR / "static").mkdir(exist_ok=True)  # whitenoise warns of a missing one, and warnings are errors
 for name in SETTINGS_OF_THE_USER:
     os.environ.pop(name, None)
-for name in ("SIGN_IN", "SEARCH", "UNMASK", "DOWNLOAD"):  # tests of the limits set their own
+for name in ("SIGN_IN", "SEARCH", "UNMASK", "DOWNLOAD", "CREDENTIAL"):  # tests of the limits set their own
     os.environ[f"RATE_{name}"] = "1000000/min"
 os.environ["PORTAL_ENV"] = "development"
 os.environ["PORTAL_VAR"] = str(SESSION_VAR)

@@ -10,6 +10,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.request import Request
 
+from portal.apikit.guesses import checked
 from portal.core.crypto import sm3
 from portal.models import ApiToken, User
 from portal.token_scopes import permissions_of
@@ -27,7 +28,7 @@ class TokenAuthentication(BaseAuthentication):
             return None
         if len(words) != 2:
             raise exceptions.AuthenticationFailed(_("Authorization 应为 Bearer <令牌>"))
-        token = _valid_token(words[1])
+        token = checked(words[1], lambda: _valid_token(words[1]))
         if token is None:
             raise exceptions.AuthenticationFailed(_("令牌无效、已撤销或已过期"))
         _note_use(token)

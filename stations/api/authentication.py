@@ -12,6 +12,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from portal.apikit.guesses import checked
 from portal.apikit.throttles import SharedThrottle
 from portal.texts import told
 from stations.models import Station
@@ -28,8 +29,7 @@ class StationAuthentication(BaseAuthentication):
         scheme, _, given = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme != SCHEME:
             return None
-        code, colon, credential = given.strip().partition(":")
-        station = calling_station(code, credential) if colon and "\0" not in code else None
+        station = checked(given.encode(), lambda: _station(given))
         if station is None:
             raise exceptions.AuthenticationFailed(told("制卡点代码或凭证不对，或制卡点已停用"))
         return AnonymousUser(), station
@@ -37,6 +37,11 @@ class StationAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Name the scheme, so that a missing credential answers 401."""
         return SCHEME
+
+
+def _station(given: str) -> Station | None:
+    code, colon, credential = given.strip().partition(":")
+    return calling_station(code, credential) if colon and "\0" not in code else None
 
 
 class IsStation(BasePermission):

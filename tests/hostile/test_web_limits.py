@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
+from rest_framework.test import APIClient
 
 from portal import limits
 from portal.choices import Role
 from portal.limits import Rate, TooOftenError, parse_rate, spend, take
-from portal.models import AuditEntry, Organisation, User
-from tests.api import ROOT, client_of, code_of
+from portal.models import ApiToken, AuditEntry, Organisation, User
+from tests.api import ROOT, client_of, code_of, token_of
 from tests.portal.desk import make_person, page, sign_in, text
 
 pytestmark = pytest.mark.django_db
@@ -177,6 +181,67 @@ class TestSignIn:
             Client().post("/admin/login/", given, HTTP_X_FORWARDED_FOR=f"10.0.0.{n}") for n in range(2)
         ]
         assert [answer.status_code for answer in answers] == [422, 429]
+
+
+class TestCredentials:
+    """Programs show tokens and stations credentials: guessing either is slowed down (issue 3, Web)."""
+
+    TRIES = ("Bearer nobody-1", "Station counter-1:wrong", "Bearer nobody-2", "Bearer nobody-3")
+
+    @pytest.fixture(autouse=True)
+    def three_a_minute(self, clock: list[float], settings: Any) -> None:
+        settings.RATES = settings.RATES | {"credential": "3/min"}
+
+    def ask(self, credential: str, address: str = "203.0.113.1") -> Any:
+        path = "station/heartbeat" if credential.startswith("Station") else "packages"
+        ask = APIClient().post if credential.startswith("Station") else APIClient().get
+        return ask(f"{ROOT}/{path}", HTTP_AUTHORIZATION=credential, REMOTE_ADDR=address)
+
+    def test_too_many_wrong_ones_are_refused_and_audited_once(self, clock: list[float]) -> None:
+        assert [self.ask(each).status_code for each in self.TRIES] == [401, 401, 401, 429]
+        refusal = self.ask("Bearer nobody-4")
+        assert code_of(refusal, 429) == "throttled"
+        assert 1 <= int(refusal["Retry-After"]) <= 120
+        assert events("limit.exceeded") == [{"limit": "credential", "counted_by": "address"}]
+        assert AuditEntry.objects.get(action="limit.exceeded").address == "203.0.113.1"
+        assert self.ask("Bearer nobody-5", "203.0.113.2").status_code == 401
+        clock[0] += int(refusal["Retry-After"])
+        assert self.ask("Bearer nobody-6").status_code == 401
+
+    def test_a_right_one_is_not_told_from_a_wrong_one_any_more(self, clerk: User) -> None:
+        """Not even looked up: a token that hits after too many misses opens nothing."""
+        for each in self.TRIES:
+            self.ask(each)
+        token = token_of(clerk)
+        with CaptureQueriesContext(connection) as asked:
+            assert self.ask(f"Bearer {token}").status_code == 429
+        assert not any("apitoken" in query["sql"] for query in asked.captured_queries)
+        assert AuditEntry.objects.filter(action="limit.exceeded").count() == 1
+
+    def test_whoever_was_right_there_before_is_not_shut_out(self, clerk: User) -> None:
+        """A branch shares an address; one program set up wrongly must not stop the others."""
+        token = f"Bearer {token_of(clerk)}"
+        assert self.ask(token).status_code == 200
+        for each in self.TRIES:
+            self.ask(each)
+        assert self.ask(token).status_code == 200
+        assert self.ask(token, "203.0.113.2").status_code == 200
+        ApiToken.objects.update(revoked_at=timezone.now())
+        assert self.ask(token).status_code == 429
+
+    def test_right_ones_do_not_count(self, clerk: User) -> None:
+        token = f"Bearer {token_of(clerk)}"
+        assert {self.ask(token).status_code for _ in range(5)} == {200}
+        assert self.ask("Bearer nobody").status_code == 401
+
+    def test_redis_holds_no_credential(self, clerk: User, redis_server: Any) -> None:
+        """R-45: neither right nor wrong ones, in keys or values."""
+        token = token_of(clerk)
+        for each in (f"Bearer {token}", *self.TRIES):
+            self.ask(each)
+        kept = b"".join(key + redis_server.get(key) for key in redis_server.keys("*"))
+        assert kept
+        assert not [word for word in (token, "nobody", "wrong", "203.0") if word.encode() in kept]
 
 
 class TestPeople:
