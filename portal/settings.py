@@ -316,8 +316,8 @@ CACHES: dict[str, Any] = {
     },
     "limits_of_process": {"BACKEND": LOCAL_CACHE, "LOCATION": "limits", "OPTIONS": {"MAX_ENTRIES": 100_000}},
 }
-# How often one user may do it, and four times as often all users of one address; sign-in and wrong credentials
-# are counted by address.
+# How often one user may do it, and four times as often all users of one address; sign-in and wrong
+# credentials are counted by address.
 RATES = {
     "sign_in": env.str("RATE_SIGN_IN", default="30/min"),
     "search": env.str("RATE_SEARCH", default="60/min"),  # for a person
