@@ -13,6 +13,7 @@ class PortalConfig(AppConfig):
     verbose_name = _("平台")
 
     def ready(self) -> None:
-        """Register what the OpenAPI document needs to know."""
+        """Register what the OpenAPI document needs to know, and our checks."""
         import_module("portal.apikit.schema")  # importing registers it; apps must be loaded first
         import_module("portal.limits").check_rates()
+        import_module("portal.role_table")  # registers its check

@@ -32,7 +32,7 @@ HEADER: Final = "# English for the card portal; the texts themselves are Chinese
 UNSEEN: Final = frozenset(
     "portal/formats portal/samples portal/embedded.py portal/keeper.py portal/supervisor.py stations/virtual"
     " stations/agent/options.py"
-    " stations/agent/__main__.py portal/catalogue.py".split()
+    " stations/agent/__main__.py portal/catalogue.py portal/role_table.py".split()
 )
 # Only their refusals are shown: the rest is Chinese input that they read or documents that they write.
 REFUSALS_ONLY: Final = frozenset(

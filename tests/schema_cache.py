@@ -22,7 +22,7 @@ FOLDER = ROOT / ".pytest_cache" / "schema"
 def cached() -> Path:
     """Return where the SQL of the present migrations stands or will stand."""
     digest = hashlib.sha256()
-    for path in (ROOT / "requirements.txt", *_migrations()):
+    for path in (ROOT / "requirements.txt", ROOT / "portal" / "role_table.py", *_migrations()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return FOLDER / f"{digest.hexdigest()[:32]}.sql"
 

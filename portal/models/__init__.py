@@ -5,6 +5,7 @@ from portal.models.keys import KeyImport
 from portal.models.organisations import Organisation
 from portal.models.people import ApiToken, PasswordRecord, PortalUserManager, RoleRequest, User
 from portal.models.requests import IdempotencyKey
+from portal.models.roles import RoleDefinition
 from portal.models.second_factor import RecoveryCode, SecondFactor
 from portal.models.sessions import SignInAttempt, SignInStep, UserSession
 from portal.models.tasks import PendingRemoval, Task
@@ -21,6 +22,7 @@ __all__ = [
     "PendingRemoval",
     "PortalUserManager",
     "RecoveryCode",
+    "RoleDefinition",
     "RoleRequest",
     "ScopedQuerySet",
     "SecondFactor",
