@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from stations.choices import IssuanceStatus, StepKind
 from stations.models import Issuance, IssuanceStep, Station
@@ -107,6 +108,40 @@ def queue(station: Station) -> QuerySet[Issuance]:
 def limit_of(step: IssuanceStep) -> int | None:
     """Return the tender's limit for a step in milliseconds, None where it sets none."""
     return LIMITS.get(StepKind(step.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class TimePart:
+    """Where a part of a card's time went, in milliseconds, with the tender's limit where it sets one."""
+
+    label: str
+    milliseconds: int | None
+    limit: int | None = None
+    note: str = ""
+
+
+def parts_of(issuance: Issuance) -> list[TimePart]:
+    """Return where the time of writing a card went; reader, portal and agent add up to the whole (R-24)."""
+    reader, agent = issuance.reader_milliseconds, issuance.agent_milliseconds
+    share = f"{agent / reader:.0%}" if reader and agent is not None else ""
+    trips = issuance.round_trips
+    return [
+        TimePart(_("卡片与读写器"), reader, note=_("含上电与传输，读写器接口分不开")),
+        TimePart(_("其中写卡"), issuance.write_milliseconds, WRITE_LIMIT),
+        TimePart(_("其中读卡"), issuance.read_milliseconds, READ_LIMIT),
+        TimePart(
+            _("等待平台"),
+            issuance.waited_milliseconds,
+            note="" if trips is None else _("{count} 次往返").format(count=trips),
+        ),
+        TimePart(_("其中平台处理"), issuance.portal_milliseconds),
+        TimePart(
+            _("代理程序"),
+            agent,
+            note=_("相当于卡片与读写器的 {share}").format(share=share) if share else "",
+        ),
+        TimePart(_("合计（不含打印）"), issuance.total_milliseconds),
+    ]
 
 
 def issuances_of_day(station: Station, on: dt.date) -> QuerySet[Issuance]:

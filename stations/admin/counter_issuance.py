@@ -19,6 +19,7 @@ from portal.core.keystore import KeyDestroyedError, KeyMissingError
 from stations.admin.desk_page import DECIDE, ISSUE, issuance_of, page, shown, token_of
 from stations.choices import IssuanceStatus, PrintState
 from stations.models import Issuance
+from stations.selectors import parts_of
 from stations.services.desk import FaceHiddenError, obstacles, show_face
 from stations.services.issuance import LOOK_REASONS, ask_to_resolve, cancel_issuance, confirm_look
 
@@ -53,20 +54,25 @@ def _live(request: HttpRequest, issuance: Issuance) -> dict[str, Any]:
         "card": issuance.card,
         "steps": [(step, _seconds(step.milliseconds)) for step in steps],
         "total": _seconds(issuance.total_milliseconds),
+        "parts": [
+            (part, _seconds(part.milliseconds, 2), part.limit and part.limit // 1000)
+            for part in parts_of(issuance)
+            if part.milliseconds is not None
+        ],
         "ended": issuance.status in ENDED,
         "may_issue": user.has_perm(ISSUE),
         "obstacles": [] if issuance.status in ENDED else obstacles(issuance.station),
         "reasons": LOOK_REASONS.items(),
         "print_done": issuance.print_state == PrintState.COMPLETED,
         "task_key": f"{issuance.status}.{issuance.reason}.{issuance.print_state}",
-        "steps_key": ".".join(f"{step.pk}{step.status}" for step in steps),
+        "steps_key": ".".join([*(f"{step.pk}{step.status}" for step in steps), str(issuance.round_trips)]),
         "again": _token(issuance, user) if issuance.status in AGAIN else "",
         "person": _masked(issuance),
     }
 
 
-def _seconds(milliseconds: int | None) -> str:
-    return "" if milliseconds is None else f"{milliseconds / 1000:.1f}"
+def _seconds(milliseconds: int | None, places: int = 1) -> str:
+    return "" if milliseconds is None else f"{milliseconds / 1000:.{places}f}"
 
 
 def _record(issuance: Issuance) -> CardholderRecord | None:

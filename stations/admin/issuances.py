@@ -18,7 +18,7 @@ from portal.adminkit.columns import Colour, told_column
 from production.admin.references import reference_column
 from stations.choices import StepStatus
 from stations.models import Issuance, IssuanceStep
-from stations.selectors import limit_of
+from stations.selectors import limit_of, parts_of
 
 COLOURS: Mapping[str, Colour] = {
     "queued": "info", "running": "info", "printing": "info", "awaiting_look": "warning", "good": "success",
@@ -91,11 +91,11 @@ class IssuanceAdmin(ScopedAdmin[Issuance]):
     @display(description=_("写卡用时构成"))
     def share_table(self, row: Issuance) -> SafeString:
         """Show where the time of writing went."""
-        parts = (
-            (_t("卡片"), row.card_milliseconds), (_t("传输"), row.transport_milliseconds),
-            (_t("平台计算"), row.portal_milliseconds), (_t("合计（含网络往返）"), row.total_milliseconds),
-        )  # fmt: skip
-        return table([_t("部分"), _t("用时（秒）")], [(label, _took(taken)) for label, taken in parts])
+        rows = [
+            (part.label, _took(part.milliseconds), _within(part.milliseconds, part.limit), part.note or "-")
+            for part in parts_of(row)
+        ]
+        return table([_t("部分"), _t("用时（秒）"), _t("招标要求"), _t("说明")], rows)
 
     @display(description=_("柜台页面"))
     def counter_link(self, row: Issuance) -> SafeString:
@@ -109,10 +109,14 @@ def _took(milliseconds: int | None) -> str:
 
 def _against(step: IssuanceStep) -> SafeString | str:
     """Say in words and colour whether a step kept the tender's limit."""
-    limit = limit_of(step)
-    if limit is None or step.milliseconds is None or step.status != StepStatus.DONE:
+    return _within(step.milliseconds if step.status == StepStatus.DONE else None, limit_of(step))
+
+
+def _within(milliseconds: int | None, limit: int | None) -> SafeString | str:
+    """Say whether a time kept the tender's limit, both in milliseconds."""
+    if limit is None or milliseconds is None:
         return "-"
-    kept = step.milliseconds <= limit
+    kept = milliseconds <= limit
     words = _t("符合") if kept else _t("超出")
     colour: Colour = "success" if kept else "danger"
     return format_html("{} ≤ {}", badge(words, colour, "check" if kept else "close"), _took(limit))

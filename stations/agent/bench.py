@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stations.agent import VERSION
 from stations.agent.client import PortalClient
 from stations.agent.journal import Journal
 from stations.agent.reader import CardReader
+from stations.agent.timing import Stopwatch
 from stations.printing.printer import Printer, PrinterStatus
 from stations.printing.words import in_words
 from stations.transport.base import NoReaderError
@@ -24,6 +25,7 @@ class NoReader:
 
     virtual = False
     trouble = "本制卡点没有读写器"
+    connect_microseconds = 0
 
     def _refuse(self, *_given: Any, **_named: Any) -> Any:
         raise NoReaderError(self.trouble)
@@ -51,6 +53,7 @@ class Bench:
     journal: Journal
     reader_name: str = ""
     running: int | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
     card_seconds: float = CARD_SECONDS
     print_seconds: float = PRINT_SECONDS
 

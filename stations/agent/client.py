@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,14 @@ from requests.auth import AuthBase
 from urllib3.util import Retry
 
 from portal.core.errors import PortalError
+from stations.agent.timing import Waited
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 RETRIES = 3
 PATIENCE_SECONDS = 60.0  # a portal that restarts; the sweeper gives a silent station twice as long
 PAUSE_SECONDS = 1.0
+_PORTAL_TOOK = re.compile(r"portal;dur=([0-9]{1,7}(?:\.[0-9]{1,6})?)")
 
 
 class PortalUnreachableError(PortalError):
@@ -70,6 +73,7 @@ class PortalClient:
         self._base = address.rstrip("/") + "/api/v1/station/"
         self._code = code
         self._patience = patience
+        self.waited = Waited()
         self._session = requests.Session()
         if credential:
             self._session.auth = StationAuth(code, credential)
@@ -142,14 +146,25 @@ class PortalClient:
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> requests.Response:
         """Send the same message again while the portal is away, up to `PATIENCE_SECONDS`."""
-        deadline = time.monotonic() + self._patience
+        begun = time.monotonic()
+        deadline = begun + self._patience
         while True:
             try:
-                return self._ask(method, path, body)
+                answer = self._ask(method, path, body)
             except PortalUnreachableError:
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(PAUSE_SECONDS)
+            else:
+                self._count(answer, time.monotonic() - begun)
+                return answer
+
+    def _count(self, answer: requests.Response, seconds: float) -> None:
+        """Add a round trip to what was waited; the portal says in Server-Timing what it took itself."""
+        self.waited.round_trips += 1
+        self.waited.microseconds += round(seconds * 1_000_000)
+        if told := _PORTAL_TOOK.search(answer.headers.get("Server-Timing", "")):
+            self.waited.portal_microseconds += round(float(told[1]) * 1000)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> requests.Response:
         try:

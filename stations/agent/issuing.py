@@ -11,6 +11,7 @@ from stations.agent.bench import Bench
 from stations.agent.client import AnswerRefusedError
 from stations.agent.journal import NOT_PRINTED, PRINTING
 from stations.agent.reader import ScriptFault, ScriptResult
+from stations.agent.timing import Stopwatch
 from stations.printing.following import PrintNote, print_face
 from stations.printing.printer import ENDS, JobState
 from stations.transport.base import CardSilentError, NoCardError, TransportError
@@ -34,7 +35,7 @@ class NoPrinterError(PortalError):
 def make_card(bench: Bench, issuance: int) -> None:
     """Carry one issuance, or the reading again of an unknown card, to where the portal's people go on."""
     tell_of_the_past(bench)
-    bench.running = issuance
+    bench.running, bench.watch = issuance, Stopwatch()
     bench.journal.write(issuance, 0)
     try:
         _make(bench, issuance)
@@ -85,11 +86,14 @@ def _card(bench: Bench, deadline: float) -> bytes:
     while True:
         _await(bench, deadline, present=True)
         try:
-            return bench.reader.connect()
+            atr = bench.reader.connect()
         except NoCardError:
             continue
         except CardSilentError:
             _await(bench, deadline, present=False)
+        else:
+            bench.watch.start(bench.reader.connect_microseconds, bench.client.waited)
+            return atr
 
 
 def _await(bench: Bench, deadline: float, *, present: bool) -> None:
@@ -114,18 +118,19 @@ def _step(bench: Bench, issuance: int, asked: dict[str, Any]) -> dict[str, Any]:
         total_seconds=float(limits.get("total_seconds", 90)),
         progress=lambda at: bench.journal.write(issuance, step, at),
     )
-    return bench.client.send_step(issuance, step, step_body(result))
+    bench.watch.reader += result.microseconds
+    body = step_body(result, bench.watch.times(bench.client.waited))
+    return bench.client.send_step(issuance, step, body)
 
 
-def step_body(result: ScriptResult) -> dict[str, Any]:
+def step_body(result: ScriptResult, times: dict[str, int] | None = None) -> dict[str, Any]:
     """Return what a script brought back, as the portal reads it."""
     responses = [
-        {"answer": data.hex(), "sw": f"{sw:04X}", "card_us": spent, "transport_us": 0}
-        for data, sw, spent in result.answers
+        {"answer": data.hex(), "sw": f"{sw:04X}", "reader_us": spent} for data, sw, spent in result.answers
     ]
     fault = result.fault
     told = fault and {"code": fault.code, "text": fault.text[:200], "at": fault.at, "sent": fault.sent}
-    return {"responses": responses, "fault": told}
+    return {"responses": responses, "fault": told, "times": times}
 
 
 def _print(bench: Bench, issuance: int) -> None:
@@ -138,6 +143,7 @@ def _print(bench: Bench, issuance: int) -> None:
         note = PrintNote(JobState.NOT_SUBMITTED, None, (), str(exc)[:200])
         bench.client.send_print(issuance, print_body(note))
         return
+    bench.watch.stop(bench.client.waited)
     bench.journal.write(issuance, PRINTING)
     print_face(
         bench.printer,
@@ -150,7 +156,8 @@ def _print(bench: Bench, issuance: int) -> None:
 
 def _tell(bench: Bench, issuance: int, note: PrintNote) -> None:
     """Tell a change; only the last one is worth waiting for a portal that is away."""
-    bench.client.send_print(issuance, print_body(note), patient=note.state in ENDS)
+    body = print_body(note) | {"times": bench.watch.times(bench.client.waited)}
+    bench.client.send_print(issuance, body, patient=note.state in ENDS)
 
 
 def print_body(note: PrintNote) -> dict[str, Any]:

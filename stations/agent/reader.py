@@ -60,10 +60,14 @@ class ScriptFault:
 
 @dataclass(slots=True)
 class ScriptResult:
-    """The card's answers as far as they came: data, status word, microseconds; and the fault."""
+    """The card's answers as far as they came: data, status word, microseconds; the fault; the reader's time.
+
+    A command that failed counts too: ten silent seconds are the card's, not the agent's.
+    """
 
     answers: list[tuple[bytes, int, int]] = field(default_factory=list, repr=False)
     fault: ScriptFault | None = None
+    microseconds: int = 0
 
 
 class CardReader:
@@ -78,6 +82,7 @@ class CardReader:
         self._link: Any = None
         self._known: list[dict[str, str]] = []
         self.trouble = ""
+        self.connect_microseconds = 0
 
     @property
     def virtual(self) -> bool:
@@ -105,7 +110,8 @@ class CardReader:
     def connect(self) -> bytes:
         """Power the card up and return its ATR."""
         with self._lock:
-            return bytes(self._order("connect"))
+            atr, self.connect_microseconds = self._order("connect")
+        return bytes(atr)
 
     def release(self) -> None:
         """Power the card down; trouble with that is no trouble any more."""
@@ -131,8 +137,19 @@ class CardReader:
         progress: Callable[[int], None],
     ) -> ScriptResult:
         """Send a script; `progress` hears the position of the command that may be on its way."""
+        heard = time.perf_counter()
+
+        def hear(at: int) -> None:
+            nonlocal heard
+            progress(at)
+            heard = time.perf_counter()
+
         with self._lock:
-            return self._run(script, command_seconds, total_seconds, progress)
+            result = self._run(script, command_seconds, total_seconds, hear)
+        result.microseconds = sum(spent for _, _, spent in result.answers)
+        if result.fault is not None:
+            result.microseconds += round((time.perf_counter() - heard) * 1_000_000)
+        return result
 
     def close(self) -> None:
         """End the process."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -60,11 +61,18 @@ def _orders(source: CardSource, plan: ReaderPlan) -> Mapping[str, Callable[..., 
     return {
         "readers": source.readers,
         "present": source.present,
-        "connect": source.connect,
+        "connect": lambda: _connect(source),
         "release": source.release,
         "feed": source.feed,
         "read": lambda: _read(source, plan),
     }
+
+
+def _connect(source: CardSource) -> tuple[bytes, int]:
+    """Power the card up; return its ATR and how many microseconds that took."""
+    begun = time.perf_counter_ns()
+    atr = source.connect()
+    return atr, (time.perf_counter_ns() - begun) // 1000
 
 
 def _read(source: CardSource, plan: ReaderPlan) -> int:

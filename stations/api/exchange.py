@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -27,6 +29,13 @@ class IssuanceView(AgentView):
     """The base: one of the calling station's issuances."""
 
     most_bytes: ClassVar[int] = 2 << 20
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Say in the answer how long the portal took for it: the agent tells network and portal apart."""
+        begun = time.perf_counter()
+        answer = super().dispatch(request, *args, **kwargs)
+        answer["Server-Timing"] = f"portal;dur={(time.perf_counter() - begun) * 1000:.1f}"
+        return answer
 
     def issuance(self, pk: int) -> Issuance:
         """Return the issuance, 404 for one of another station."""

@@ -70,10 +70,14 @@ class Issuance(ScopedModel):
     requested_at = models.DateTimeField(_("开始时间"), auto_now_add=True)
     heard_at = models.DateTimeField(_("最近应答"), null=True)
     ended_at = models.DateTimeField(_("结束时间"), null=True)
-    card_milliseconds = models.PositiveIntegerField(_("卡片用时（毫秒）"), null=True)
-    transport_milliseconds = models.PositiveIntegerField(_("传输用时（毫秒）"), null=True)
-    portal_milliseconds = models.PositiveIntegerField(_("平台用时（毫秒）"), null=True)
+    # By the agent's clock, from the card's power-up until its face is at hand (stations/services/timing.py).
     total_milliseconds = models.PositiveIntegerField(_("写卡总用时（毫秒）"), null=True)
+    reader_milliseconds = models.PositiveIntegerField(_("卡片与读写器用时（毫秒）"), null=True)
+    write_milliseconds = models.PositiveIntegerField(_("其中写卡（毫秒）"), null=True)
+    read_milliseconds = models.PositiveIntegerField(_("其中读卡（毫秒）"), null=True)
+    waited_milliseconds = models.PositiveIntegerField(_("等待平台（毫秒）"), null=True)
+    portal_milliseconds = models.PositiveIntegerField(_("其中平台处理（毫秒）"), null=True)
+    round_trips = models.PositiveSmallIntegerField(_("与平台往返次数"), null=True)
 
     class Meta:
         verbose_name = _("即时制卡")
@@ -104,6 +108,13 @@ class Issuance(ScopedModel):
 
     def __str__(self) -> str:
         return f"{self.batch} {self.card}"
+
+    @property
+    def agent_milliseconds(self) -> int | None:
+        """Return what neither the reader nor the portal took: the agent's own part; None where unknown."""
+        if self.total_milliseconds is None or self.waited_milliseconds is None:
+            return None
+        return max(0, self.total_milliseconds - (self.reader_milliseconds or 0) - self.waited_milliseconds)
 
 
 class IssuanceStep(models.Model):

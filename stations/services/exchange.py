@@ -6,10 +6,9 @@ Every message may come twice: the same one is answered as before, another one in
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -27,13 +26,13 @@ from stations.services.card_jobs import card_job, face_of
 from stations.services.issuance import lose, reject
 from stations.services.memory import Memory, kept_answer, load_memory, sealed_answer, sealed_memory
 from stations.services.steps import begin_step, end_step, fail_open_steps
+from stations.services.timing import AgentTimes, count_commands, keep_times
 
 APDU_SECONDS = 10
 TOTAL_SECONDS = 90
 # Commands of these phases change the card: a fault after the first of them leaves it unknown (D8).
 CHANGING = frozenset({"write", "payment", "finish"})
 _RUNS = frozenset({IssuanceStatus.RUNNING, IssuanceStatus.RESOLVING})
-T = TypeVar("T")
 
 
 class StepConflictError(ConflictError):
@@ -54,12 +53,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a script brought back: responses as far as it went, times in microseconds, any fault."""
+    """What a script brought back: responses as far as it went, microseconds of each, times, any fault."""
 
     responses: Sequence[CardResponse] = field(repr=False)
-    card_microseconds: int
-    transport_microseconds: int
+    microseconds: Sequence[int] = ()
     fault: Fault | None = None
+    times: AgentTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,7 @@ class PrintReport:
     job: int | None = None
     reasons: Sequence[str] = ()
     text: str = ""
+    times: AgentTimes | None = None
 
 
 def issuances_of(station: Station) -> QuerySet[Issuance]:
@@ -157,7 +157,7 @@ def _begin(issuance: Issuance) -> dict[str, Any]:
     memory = Memory(purpose="resolve" if resolving else "issue")
     job = card_job(issuance)
     first = scripts.reidentify if resolving else scripts.identify
-    script, memory.state = _timed(memory, lambda: first(job))
+    script, memory.state = first(job)
     return _next(issuance, memory, script, 1)
 
 
@@ -167,8 +167,7 @@ def _take(issuance: Issuance, step: int, report: StepReport) -> dict[str, Any]:
     if step == 0 or issuance.status not in _RUNS:
         raise StepConflictError("该任务已结束", got=str(issuance.get_status_display()))
     memory = load_memory(issuance)
-    memory.card_microseconds += report.card_microseconds
-    memory.transport_microseconds += report.transport_microseconds
+    count_commands(memory, report.microseconds)
     if report.fault is not None:
         return _stopped(issuance, memory, report, report.fault)
     job = card_job(issuance)
@@ -179,7 +178,7 @@ def _identified(issuance: Issuance, memory: Memory, job: CardJob, report: StepRe
     resolving = memory.purpose == "resolve"
     following = scripts.reread if resolving else scripts.personalize
     try:
-        script, memory.state = _timed(memory, lambda: following(job, memory.state, report.responses))
+        script, memory.state = following(job, memory.state, report.responses)
     except InputRefusedError as exc:  # another card, a used one, one of another city: nothing was written
         return _refused_card(issuance, exc)
     if not resolving:
@@ -191,10 +190,10 @@ def _identified(issuance: Issuance, memory: Memory, job: CardJob, report: StepRe
 def _done(issuance: Issuance, memory: Memory, job: CardJob, report: StepReport) -> dict[str, Any]:
     resolving = memory.purpose == "resolve"
     check = scripts.verify_reread if resolving else scripts.verify
-    found = _timed(memory, lambda: check(job, memory.state, report.responses))
+    found = check(job, memory.state, report.responses)
     kind = StepKind.RESOLVE if resolving else StepKind.PERSONALIZE
     end_step(issuance, kind, code=found.code, text=found.text, commands=len(report.responses))
-    _keep_times(issuance, memory)
+    keep_times(issuance, memory, report.times)
     if not found.good:
         reject(issuance, found.code, _differing(found))
         return _result(3, IssuanceStatus.REJECTED, found.code, found.text)
@@ -234,7 +233,7 @@ def _stopped(issuance: Issuance, memory: Memory, report: StepReport, fault: Faul
     reached = max(len(report.responses), fault.at) + (1 if fault.sent else 0)
     touched = any(phase in CHANGING for phase in memory.phases[:reached])
     fail_open_steps(issuance, fault.code, fault.text)
-    _keep_times(issuance, memory)
+    keep_times(issuance, memory, report.times)
     if memory.purpose == "resolve" or touched:
         lose(issuance, fault.code, fault.text)
         return _result(3, IssuanceStatus.UNKNOWN, fault.code, fault.text)
@@ -271,7 +270,10 @@ def note_print(issuance: Issuance, report: PrintReport) -> Issuance:
         fresh.print_state, fresh.print_job = report.state, report.job or fresh.print_job
         fresh.print_text = "；".join([*report.reasons, report.text])[:200].strip("；")
         fresh.heard_at = timezone.now()
-        fresh.save(update_fields=["print_state", "print_job", "print_text", "heard_at"])
+        columns = report.times.columns() if report.times else {}
+        for name, value in columns.items():
+            setattr(fresh, name, value)
+        fresh.save(update_fields=["print_state", "print_job", "print_text", "heard_at", *columns])
         if report.state in _PRINT_ENDS:
             failed = "" if report.state == PrintState.COMPLETED else f"print_{report.state}"
             end_step(fresh, StepKind.PRINT, code=failed, text=fresh.print_text)
@@ -316,22 +318,3 @@ def _result(step: int, status: IssuanceStatus, code: str, text: str) -> dict[str
 
 def _differing(found: Verification) -> str:
     return f"{found.text}（{'、'.join(found.tags)}）" if found.tags else found.text
-
-
-def _keep_times(issuance: Issuance, memory: Memory) -> None:
-    begun = issuance.steps.filter(kind__in=[StepKind.IDENTIFY, StepKind.RESOLVE]).order_by("-id").first()
-    total = (timezone.now() - begun.started_at).total_seconds() * 1000 if begun else 0
-    Issuance.objects.filter(pk=issuance.pk).update(
-        card_milliseconds=memory.card_microseconds // 1000,
-        transport_milliseconds=memory.transport_microseconds // 1000,
-        portal_milliseconds=memory.portal_microseconds // 1000,
-        total_milliseconds=round(total),
-    )
-
-
-def _timed(memory: Memory, work: Callable[[], T]) -> T:
-    begun = time.perf_counter()
-    try:
-        return work()
-    finally:
-        memory.portal_microseconds += round((time.perf_counter() - begun) * 1_000_000)

@@ -30,6 +30,8 @@ COLUMNS = (
     Column("结果", 12),
     Column("原因", 30),
     Column("写卡用时（秒）", 14),
+    Column("卡片与读写器（秒）", 18),
+    Column("等待平台（秒）", 14),
     Column("操作员", 14),
 )
 
@@ -57,7 +59,6 @@ def export_journal(station: Station, on: dt.date, target: Path | BinaryIO, *, ac
 
 
 def _line(place: int, issuance: Issuance) -> list[str]:
-    seconds = issuance.total_milliseconds
     return [
         str(place),
         _clock(issuance.requested_at),
@@ -67,9 +68,15 @@ def _line(place: int, issuance: Issuance) -> list[str]:
         issuance.card.serial,
         str(issuance.get_status_display()),
         told(issuance.reason_text),
-        "" if seconds is None else f"{seconds / 1000:.1f}",
+        _seconds(issuance.total_milliseconds),
+        _seconds(issuance.reader_milliseconds),
+        _seconds(issuance.waited_milliseconds),
         str(issuance.operator),
     ]
+
+
+def _seconds(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds / 1000:.1f}"
 
 
 def _clock(moment: dt.datetime | None) -> str:

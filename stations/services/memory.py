@@ -20,9 +20,8 @@ class Memory:
     state: bytes = b""
     readback: bytes = b""
     phases: list[str] = field(default_factory=list)
-    card_microseconds: int = 0
-    transport_microseconds: int = 0
-    portal_microseconds: int = 0
+    write_microseconds: int = 0  # of all commands that do not read
+    read_microseconds: int = 0
 
 
 def load_memory(issuance: Issuance) -> Memory:

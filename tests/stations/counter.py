@@ -109,8 +109,7 @@ class Agent:
                 {
                     "answer": answer.data.hex(),
                     "sw": f"{answer.sw:04X}",
-                    "card_us": answer.microseconds,
-                    "transport_us": 0,
+                    "reader_us": answer.microseconds,
                 }
             )
             if f"{answer.sw:04X}" not in command["expect"]:

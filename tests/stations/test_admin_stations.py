@@ -84,7 +84,9 @@ def test_an_issuance_shows_its_steps_against_the_tenders_limits(worked: Counter)
     """R-24: EF05 + EF06 + PSAM in 3 s, all writes in less than 50 s."""
     issuance = Issuance.objects.earliest("pk")
     shown = text(sign_in(worked.operator).get(page(ISSUANCE, "change", issuance.pk)))
-    for words in ("识别卡片", "写卡与读回", "符合", "≤ 3.00", "≤ 50.00", "打印机报告完成", "平台计算"):
+    for words in ("识别卡片", "写卡与读回", "符合", "≤ 3.00", "≤ 50.00", "打印机报告完成", "其中平台处理"):
+        assert words in shown
+    for words in ("其中写卡", "≤ 30.00", "代理程序", "读写器接口分不开"):
         assert words in shown
     issuance.steps.filter(kind="identify").update(milliseconds=3001)
     assert "超出" in text(sign_in(worked.operator).get(page(ISSUANCE, "change", issuance.pk)))

@@ -9,6 +9,7 @@ from PIL import Image
 from production.models import Card
 from stations.choices import IssuanceStatus, PrintState, SelfTestKind
 from stations.models import Issuance, SelfTest, Station
+from stations.selectors import parts_of
 from stations.services.card_jobs import face_of
 from stations.services.issuance import confirm_look
 from stations.services.self_tests import request_self_test
@@ -37,9 +38,14 @@ def test_one_card_from_the_operators_start_to_the_printed_face(
     issuance = shop.counter.start(serial=serial)
     issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
     assert (issuance.print_state, issuance.is_written) == (PrintState.COMPLETED, True)
-    total, card = issuance.total_milliseconds or 0, issuance.card_milliseconds or 0
-    assert card < total <= 2000
-    record_property("milliseconds", f"total {total} card {card} portal {issuance.portal_milliseconds}")
+    parts = {part.label: part.milliseconds or 0 for part in parts_of(issuance)}
+    total, reader = issuance.total_milliseconds or 0, issuance.reader_milliseconds or 0
+    assert reader < total <= 2000
+    assert issuance.round_trips == 4
+    assert (issuance.portal_milliseconds or 0) < (issuance.waited_milliseconds or 0) < total
+    written, read = issuance.write_milliseconds or 0, issuance.read_milliseconds or 0
+    assert 0 < written + read <= reader  # powering the card up is the reader's too
+    record_property("milliseconds", str(parts))
 
     (face,) = [path for path in printer.printed() if path.suffix == ".jpg"]
     assert face.read_bytes() == face_of(issuance)
@@ -56,8 +62,9 @@ def test_a_card_at_a_real_cards_pace_spends_its_time_in_the_card(shop: Shop, plu
     plug("--serial", chip, "--fault", "slow=20")
     shop.start_agent(*READER, "--printer", "ipp://127.0.0.1:9/ipp/print")
     issuance = shop.reaches(shop.counter.start(serial=serial), IssuanceStatus.AWAITING_LOOK)
-    total, card = issuance.total_milliseconds or 0, issuance.card_milliseconds or 0
-    assert 0.85 * total <= card < total < 50_000
+    total, reader = issuance.total_milliseconds or 0, issuance.reader_milliseconds or 0
+    assert 0.85 * total <= reader < total < 50_000
+    assert (issuance.agent_milliseconds or 0) <= 0.15 * reader
 
 
 def test_cards_one_after_the_other_without_anybody(shop: Shop) -> None:

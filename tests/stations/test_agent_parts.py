@@ -336,7 +336,7 @@ class TestSelfTestJob:
             (
                 "/api/v1/station/issuances/9/steps/0",
                 "Station demo-1:secret",
-                {"responses": [], "fault": fault},
+                {"responses": [], "fault": fault, "times": None},
             )
         ]
         assert bench.report()["reader_state"] == "本制卡点没有读写器"
