@@ -7,20 +7,24 @@ chain is held only for one COPY and the commit, so bulk work does not queue behi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from django.db import connection, models, transaction
 from django.utils import timezone
 from psycopg import Copy, Cursor
 
-from portal.audit_check import own_link, walk
+from portal.audit_check import audit_marks, own_link, walk
 from portal.core.audit_findings import ChainFault
 from portal.core.audit_forms import COLUMNS, COPY_HEADER, COPY_TRAILER, GENESIS, details_text, pack
+from portal.core.audit_marks import Mark
+from portal.core.key_refusals import KeyPermissionError
 from portal.models import User
 from portal.texts import in_chinese
 
@@ -33,6 +37,7 @@ _LOCK = (
 )
 _COPY = f"COPY portal_auditentry ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 client_address: ContextVar[str] = ContextVar("client_address", default="")
+logger = logging.getLogger(__name__)
 _current: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
 
 
@@ -114,6 +119,15 @@ def _append(events: list[Event]) -> None:
         rows.append(row)
     with connection.wrap_database_errors, _copying() as copy:
         copy.write(b"".join([*rows, COPY_TRAILER]))
+    transaction.on_commit(partial(_mark_end, Mark(position, previous)))
+
+
+def _mark_end(mark: Mark) -> None:
+    """Tell outside the database how far the chain has come; without that only a cut end would go unseen."""
+    try:
+        audit_marks().add(mark)
+    except (OSError, KeyPermissionError) as exc:
+        logger.critical("the audit's end is not marked: %s", type(exc).__name__)
 
 
 @contextmanager

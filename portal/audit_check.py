@@ -6,18 +6,22 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
+from django.conf import settings
 from django.db import connection
 
 from portal.core.audit_anchors import Anchor, AnchorFault
 from portal.core.audit_file import Verdict, judge
 from portal.core.audit_findings import ChainFault, Reason
 from portal.core.audit_forms import COLUMNS, COPY_HEADER, COPY_TRAILER, GENESIS
+from portal.core.audit_marks import AuditMarks, Mark, held_by_marks, joined
 from portal.core.audit_walk import MOST_FAULTS, ChainReport, ChainWalk
 
 MAX_POSITION = 2**63 - 1
+MARKS = "audit-marks"
 _ROWS = (  # nothing in it comes from outside but a number
     f"COPY (SELECT {', '.join(COLUMNS)} FROM portal_auditentry "  # noqa: S608
     "WHERE position BETWEEN {} AND {} ORDER BY position) TO STDOUT (FORMAT BINARY)"
@@ -27,6 +31,11 @@ _ANCHORS = (
     "FROM portal_auditanchor ORDER BY number"
 )
 _ANCHORED = "SELECT object_id FROM portal_auditentry WHERE action = 'audit.anchored'"
+
+
+def audit_marks() -> AuditMarks:
+    """Return the marks of the portal's own chain, which lie beside the keys and outside the database."""
+    return AuditMarks(Path(settings.KEYSTORE_DIR) / MARKS)
 
 
 @contextmanager
@@ -52,12 +61,14 @@ def check(
     start: int = 1,
     trusted: Collection[bytes] | None = None,
     kept: Sequence[Anchor] = (),
+    marks: Sequence[Mark] = (),
     most_faults: int = MOST_FAULTS,
     progress: Callable[[int], None] = lambda checked: None,
 ) -> Verdict:
-    """Walk the chain and hold it against its anchors and against `kept` ones that lay elsewhere.
+    """Walk the chain and hold it against its anchors, `kept` ones that lay elsewhere and `marks` of its end.
 
-    `trusted` are the public keys whose anchors count; None takes each anchor's own for it.
+    `trusted` are the public keys whose anchors count; None takes each anchor's own for it. Marks must have
+    been read before: what is written meanwhile is then not missed.
     """
     stored = read_anchors(link)
     previous = _digest_before(link, start)
@@ -65,7 +76,7 @@ def check(
         return Verdict(ChainReport(0, start - 1, b""), (ChainFault(start - 1, Reason.MISSING),))
     chain = ChainWalk(start, previous, most_faults, progress=progress)
     with closing(rows(link, start)) as stream:
-        verdict = judge(stream, chain, own=stored, kept=kept, trusted=trusted)
+        verdict = judge(stream, chain, own=stored, kept=kept, trusted=trusted, marks=marks)
     vanished = [fault for fault in _vanished(link, stored) if fault not in verdict.anchor_faults]
     return replace(verdict, anchor_faults=(*verdict.anchor_faults, *vanished))
 
@@ -79,11 +90,19 @@ def walk(link: psycopg.Connection[Any], *, start: int = 1, most_faults: int = MO
 
 
 def walk_after(
-    link: psycopg.Connection[Any], *, position: int, digest: bytes, most_faults: int = MOST_FAULTS
+    link: psycopg.Connection[Any],
+    *,
+    position: int,
+    digest: bytes,
+    most_faults: int = MOST_FAULTS,
+    marks: Sequence[Mark] = (),
 ) -> ChainReport:
-    """Walk what follows a position whose digest is known from elsewhere."""
+    """Walk what follows a position whose digest is known from elsewhere; marks speak after the chain."""
+    walking = ChainWalk(position + 1, digest, most_faults, {mark.position for mark in marks})
     with closing(rows(link, position + 1)) as stream:
-        return ChainWalk(position + 1, digest, most_faults).run(stream)
+        report = walking.run(stream)
+    faults = joined([*report.faults, *held_by_marks(marks, report, start=position + 1)], report)
+    return replace(report, faults=faults[:most_faults])
 
 
 def rows(link: psycopg.Connection[Any], start: int = 1, last: int = MAX_POSITION) -> Generator[bytes]:

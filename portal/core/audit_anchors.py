@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from portal.core.audit_findings import ChainFault, Reason
 from portal.core.audit_forms import GENESIS
@@ -166,7 +166,19 @@ def _links(before: Anchor | None, anchor: Anchor) -> bool:
     return anchor.previous == before.mark()
 
 
-def held_against(anchors: Iterable[Anchor], report: ChainReport, *, start: int = 1) -> list[ChainFault]:
+class Known(Protocol):
+    """What somebody else remembers of the chain."""
+
+    @property
+    def position(self) -> int:
+        """Return the entry it is about."""
+
+    @property
+    def digest(self) -> bytes:
+        """Return that entry's digest."""
+
+
+def held_against(anchors: Iterable[Known], report: ChainReport, *, start: int = 1) -> list[ChainFault]:
     """Return what signed anchors say of a walked chain that the chain itself cannot: a cut end, a rewriting.
 
     A digest that differs where the walk already found a fault says nothing new.

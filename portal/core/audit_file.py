@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar, TextIO
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TextIO
 from portal.core.audit_anchors import Anchor, AnchorFault, check_anchors, held_against
 from portal.core.audit_findings import ChainFault
 from portal.core.audit_forms import GENESIS, Entry
+from portal.core.audit_marks import Mark, held_by_marks, joined
 from portal.core.audit_walk import MOST_FAULTS, ChainReport, ChainWalk
 from portal.core.clock import local
 from portal.core.errors import InputRefusedError
@@ -134,10 +135,12 @@ def judge(
     own: Sequence[Anchor],
     kept: Sequence[Anchor],
     trusted: Collection[bytes] | None,
+    marks: Sequence[Mark] = (),
 ) -> Verdict:
     """Walk rows and hold them against the anchors stored with them (`own`) and those kept elsewhere (`kept`).
 
-    Only anchors that are sound themselves speak for or against the chain.
+    Only anchors that are sound themselves speak for or against the chain. `marks` tell of what no anchor
+    covers.
     """
     start = walk.expected
     doubts = (
@@ -145,9 +148,10 @@ def judge(
         list(check_anchors(kept, trusted=trusted, is_whole=False)),
     )
     sound = [*_sound(own, doubts[0]), *_sound(kept, doubts[1])]
-    walk.marked = {anchor.position for anchor in sound}
+    walk.marked = {anchor.position for anchor in sound} | {mark.position for mark in marks}
     report = walk.run(rows)
-    faults = (*report.faults, *held_against(sound, report, start=start))
+    found = replace(report, faults=(*report.faults, *held_against(sound, report, start=start)))
+    faults = joined([*found.faults, *held_by_marks(marks, found, start=start)], report)
     count = len({anchor.number for anchor in (*own, *kept)})
     return Verdict(report, faults, tuple(dict.fromkeys(chain(*doubts))), count)
 

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     """Fits its own digest, but its successor knows another one."""
     REWRITTEN = "rewritten"
     """Sound in itself, but not what a signed anchor says was here."""
+    FORGOTTEN = "forgotten"
+    """Sound in itself, but not what a mark of the end says was here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ChainFault:
             Reason.MOVED: "次序被改动",
             Reason.REPLACED: "被替换（与后一条所记的摘要不符）",
             Reason.REWRITTEN: "被整段改写（与锚点签名的摘要不符）",
+            Reason.FORGOTTEN: "末尾被删去后重写（与链尾标记不符）",
         }
         if self.column:
             return f"{words[self.reason]}（{_COLUMNS[self.column]}）"

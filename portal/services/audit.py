@@ -10,7 +10,7 @@ from typing import BinaryIO, ClassVar
 from django.db import connection
 
 from portal.audit import unit_of_work
-from portal.audit_check import MAX_POSITION, check, own_link, rows
+from portal.audit_check import MAX_POSITION, audit_marks, check, own_link, rows
 from portal.core import audit_anchors, audit_file
 from portal.core.audit_file import Verdict
 from portal.core.audit_forms import Entry
@@ -51,8 +51,9 @@ def trusted_keys() -> frozenset[bytes]:
 def verify_audit(*, actor: User) -> Verdict:
     """Walk the whole chain, hold it against its anchors, and audit the walk."""
     require(actor, "portal.view_auditentry")
+    marks = audit_marks().read()
     with own_link() as link:
-        verdict = check(link, trusted=trusted_keys())
+        verdict = check(link, trusted=trusted_keys(), marks=marks)
     with unit_of_work(actor) as work:
         work.record(
             "audit.verified",

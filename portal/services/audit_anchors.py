@@ -10,12 +10,13 @@ from django.conf import settings
 from django.db import connection
 
 from portal.audit import record_alone, unit_of_work
-from portal.audit_check import own_link, walk_after
+from portal.audit_check import audit_marks, own_link, walk_after
 from portal.core import audit_anchors
 from portal.core.audit_anchors import Anchor, next_anchor
+from portal.core.audit_findings import ChainFault
 from portal.core.audit_forms import GENESIS
 from portal.core.clock import now
-from portal.core.errors import PortalError
+from portal.core.errors import InputRefusedError, PortalError
 from portal.files import portal_key
 from portal.models import AuditAnchor, AuditEntry, User
 from portal.roles import require
@@ -29,6 +30,12 @@ class ChainBrokenError(PortalError):
     """A chain that does not hold since the last anchor: it is not signed."""
 
     code: ClassVar[str] = "audit_chain_broken"
+
+
+class NothingLostError(PortalError):
+    """Marks and chain agree."""
+
+    code: ClassVar[str] = "nothing_lost"
 
 
 def sign_anchor(*, actor: User) -> AuditAnchor | None:
@@ -49,6 +56,7 @@ def sign_anchor(*, actor: User) -> AuditAnchor | None:
         raise
     if signed is not None:
         _keep_elsewhere(signed.anchor())
+        audit_marks().drop(signed.position)
     return signed
 
 
@@ -68,8 +76,9 @@ def _sign() -> AuditAnchor | None:
 
 def _next(before: Anchor | None) -> Anchor:
     position, digest, count = (before.position, before.digest, before.count) if before else (0, GENESIS, 0)
+    marks = audit_marks().read()
     with own_link() as link:
-        report = walk_after(link, position=position, digest=digest, most_faults=1)
+        report = walk_after(link, position=position, digest=digest, most_faults=1, marks=marks)
     if report.faults:
         raise ChainBrokenError("审计链已被破坏，不能签署锚点", where=report.faults[0].text)
     return next_anchor(
@@ -80,6 +89,42 @@ def _next(before: Anchor | None) -> Anchor:
         at=now(),
         key=portal_key(),
     )
+
+
+def accept_loss(*, reason: str, actor: User) -> ChainFault:
+    """Go on after a restored backup: note which entries are gone, and put the marks that miss them aside.
+
+    Raises NothingLostError while marks and chain agree, ChainBrokenError when the chain itself does not hold.
+    """
+    require(actor, "portal.sign_anchor")
+    if not reason.strip():
+        raise InputRefusedError("请填写理由")
+    loss = _loss()
+    with unit_of_work(actor) as work:
+        work.record(
+            "audit.loss_accepted",
+            None,
+            reason=reason.strip()[:200],
+            first=loss.position,
+            last=loss.last,
+            fault=loss.text,
+        )
+    audit_marks().set_aside()
+    return loss
+
+
+def _loss() -> ChainFault:
+    newest = AuditAnchor.objects.order_by("-number").first()
+    position, digest = (newest.position, bytes(newest.digest)) if newest else (0, GENESIS)
+    marks = audit_marks().read()
+    with own_link() as link:
+        chain = walk_after(link, position=position, digest=digest, most_faults=1)
+        held = walk_after(link, position=position, digest=digest, marks=marks)
+    if chain.faults:
+        raise ChainBrokenError("审计链已被破坏，不能确认缺失", where=chain.faults[0].text)
+    if not held.faults:
+        raise NothingLostError("链尾标记与审计链一致，没有缺失")
+    return held.faults[0]
 
 
 def _keep_elsewhere(anchor: Anchor) -> None:

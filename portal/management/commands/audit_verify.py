@@ -12,9 +12,10 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from portal.audit_check import check, copy_link, own_link
+from portal.audit_check import audit_marks, check, copy_link, own_link
 from portal.core.audit_anchors import read
 from portal.core.audit_file import Verdict, check_file
+from portal.core.audit_marks import AuditMarks, Mark
 from portal.core.audit_walk import MOST_FAULTS
 from portal.core.crypto import Sm2PublicKey
 from portal.core.errors import PortalError
@@ -35,6 +36,9 @@ class Command(BaseCommand):
         source.add_argument("--file", type=Path, metavar="CSV", help="核对导出的审计文件")
         parser.add_argument("--start", type=int, default=1, help="从第几条开始，默认 1")
         parser.add_argument("--anchors", type=Path, metavar="FILE", help="异地保存的锚点文件")
+        parser.add_argument(
+            "--marks", type=Path, metavar="FILE", help="副本对应的链尾标记（密钥库中的 audit-marks）"
+        )
         parser.add_argument("--public-key", type=Path, metavar="FILE", help="签署锚点的公钥（PEM）")
         parser.add_argument(
             "--limit", type=int, default=MOST_FAULTS, help=f"最多列出几处，默认 {MOST_FAULTS}"
@@ -57,9 +61,17 @@ class Command(BaseCommand):
         if options["file"]:
             with options["file"].open(encoding="utf-8-sig", newline="") as file:
                 return check_file(file, anchors=kept, **common)
+        marks = self._marks(options)
         link = copy_link(options["database_url"]) if options["database_url"] else own_link()
         with link as connected:
-            return check(connected, start=options["start"], kept=kept, **common)
+            return check(connected, start=options["start"], kept=kept, marks=marks, **common)
+
+    def _marks(self, options: dict[str, Any]) -> list[Mark]:
+        """Return the marks that were named; without them the portal's own, which say nothing of a copy."""
+        if options["marks"]:
+            options["marks"].stat()  # a file that is not there must not count as an empty one
+            return AuditMarks(options["marks"]).read()
+        return [] if options["database_url"] else audit_marks().read()
 
     def _trusted(self, options: dict[str, Any]) -> frozenset[bytes] | None:
         """Believe the key that was named; without one the portal's own, which another machine has not."""
