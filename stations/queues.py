@@ -5,6 +5,7 @@ from __future__ import annotations
 SELF_TEST = "stations.agent.jobs.self_test"
 ISSUE = "stations.agent.jobs.issue"
 RESOLVE = "stations.agent.jobs.resolve"
+PRINT_AGAIN = "stations.agent.jobs.print_written"
 PRINT_TEST = "stations.agent.jobs.print_test"
 
 

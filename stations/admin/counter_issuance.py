@@ -22,6 +22,7 @@ from stations.models import Issuance
 from stations.selectors import parts_of
 from stations.services.desk import FaceHiddenError, obstacles, show_face
 from stations.services.issuance import LOOK_REASONS, ask_to_resolve, cancel_issuance, confirm_look
+from stations.services.printing import may_print_again, print_again
 
 ENDED = frozenset({IssuanceStatus.GOOD, IssuanceStatus.REJECTED, IssuanceStatus.CANCELLED})
 AGAIN = frozenset({IssuanceStatus.REJECTED, IssuanceStatus.CANCELLED})
@@ -63,6 +64,7 @@ def _live(request: HttpRequest, issuance: Issuance) -> dict[str, Any]:
         "may_issue": user.has_perm(ISSUE),
         "obstacles": [] if issuance.status in ENDED else obstacles(issuance.station),
         "reasons": LOOK_REASONS.items(),
+        "may_print_again": may_print_again(issuance),
         "print_done": issuance.print_state == PrintState.COMPLETED,
         "task_key": f"{issuance.status}.{issuance.reason}.{issuance.print_state}",
         "steps_key": ".".join([*(f"{step.pk}{step.status}" for step in steps), str(issuance.round_trips)]),
@@ -97,10 +99,10 @@ def _token(issuance: Issuance, user: Any) -> str:
 
 @page(ISSUE, back="counter-issuance")
 @require_GET
-def face_picture(request: HttpRequest, pk: int) -> HttpResponse:
-    """Send the face for the comparison with the printed card; each look is audited, no cache keeps it."""
+def face_picture(request: HttpRequest, pk: int, side: str = "back") -> HttpResponse:
+    """Send a side for the comparison with the printed card; each look is audited, no cache keeps it."""
     try:
-        picture = show_face(issuance_of(request, pk), actor=signed_in(request))
+        picture = show_face(issuance_of(request, pk), side, actor=signed_in(request))
     except FaceHiddenError as exc:
         raise Http404 from exc
     response = HttpResponse(picture, content_type="image/jpeg")
@@ -135,6 +137,14 @@ def read_again(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("counter-issuance", pk)
 
 
+@page(ISSUE, back="counter-issuance")
+@require_POST
+def print_card_again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Have a written card printed that no printer took yet."""
+    print_again(issuance_of(request, pk), actor=signed_in(request))
+    return redirect("counter-issuance", pk)
+
+
 @page(ISSUE, DECIDE)
 @require_GET
 def receipt(request: HttpRequest, pk: int) -> HttpResponse:
@@ -154,6 +164,8 @@ def urls() -> list[Any]:
         path(place, issuance_page, name="counter-issuance"),
         path(f"{place}live/", live_part, name="counter-live"),
         path(f"{place}face/", face_picture, name="counter-face"),
+        path(f"{place}front/", face_picture, {"side": "front"}, name="counter-front"),
+        path(f"{place}print-again/", print_card_again, name="counter-print-again"),
         path(f"{place}look/", take_look, name="counter-look"),
         path(f"{place}cancel/", cancel, name="counter-cancel"),
         path(f"{place}read-again/", read_again, name="counter-read-again"),

@@ -49,7 +49,7 @@ class IssuanceAdmin(ScopedAdmin[Issuance]):
         ),
         (
             _("打印"),
-            {"fields": ("print_state", "print_job", "print_text")},
+            {"fields": ("prints_front", "print_state", "print_job", "print_text")},
         ),
         (
             _("步骤与用时"),

@@ -79,7 +79,7 @@ class StationAdmin(EditableAdmin[Station]):
         organisation_filter("operator", OrganisationKind.SUPPLIER, _("运营单位")),
     )
     fieldsets: ClassVar[tuple[Any, ...]] = (
-        (None, {"fields": ("code", "name", "place", "operator", "is_active")}),
+        (None, {"fields": ("code", "name", "place", "operator", "is_active", "front_is_preprinted")}),
         (
             _("状态"),
             {
@@ -154,6 +154,7 @@ class StationAdmin(EditableAdmin[Station]):
         reasons = "、".join(printer.get("reasons") or []) or "-"
         lines = [
             (printer["name"], format_html("{} {}", badge(text, colour), reasons)),
+            (_t("两面打印"), _turns(printer.get("turns_over"), needed=not row.front_is_preprinted)),
             *((supply["name"], _level(supply["level"])) for supply in printer.get("supplies") or []),
         ]
         return table([_t("部件"), _t("状态")], lines)
@@ -292,6 +293,15 @@ def _level(level: int) -> SafeString | str:
     if level < 0:
         return _t("打印机未报告余量")
     return bar(level, 100, f"{level}%", "warning" if level <= LOW_SUPPLY else "success")
+
+
+def _turns(turns_over: bool | None, *, needed: bool) -> SafeString | str:
+    """Say whether the printer prints both sides, and whether this station needs it."""
+    if turns_over is None:
+        return _t("打印机未报告")
+    if turns_over:
+        return badge(_t("支持"), "success")
+    return badge(_t("不支持"), "danger" if needed else "")
 
 
 def _seconds(milliseconds: float | None) -> str:

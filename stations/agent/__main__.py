@@ -69,7 +69,7 @@ def printer_of(options: Options) -> Printer | None:
         return None
     if options.printer == VIRTUAL_PRINTER:
         return VirtualPrinter()
-    return IppPrinter(options.printer, ca_file=options.printer_ca)
+    return IppPrinter(options.printer, ca_file=options.printer_ca, turn_back=options.turn_back)
 
 
 def enrol(asked: Enrolment) -> int:

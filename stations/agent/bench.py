@@ -11,6 +11,7 @@ from stations.agent.journal import Journal
 from stations.agent.reader import CardReader
 from stations.agent.timing import Stopwatch
 from stations.printing.printer import Printer, PrinterStatus
+from stations.printing.sides import BACK, BOTH, FRONT
 from stations.printing.words import in_words
 from stations.transport.base import NoReaderError
 
@@ -56,6 +57,7 @@ class Bench:
     watch: Stopwatch = field(default_factory=Stopwatch)
     card_seconds: float = CARD_SECONDS
     print_seconds: float = PRINT_SECONDS
+    sides: tuple[str, ...] = (FRONT, BACK)  # what the portal said last
 
     def report(self) -> dict[str, Any]:
         """Return the heartbeat: every device as it is at this moment."""
@@ -69,6 +71,14 @@ class Bench:
             "printer": printer_report(status) if status else None,
             "running": self.running,
         }
+
+    def printer_trouble(self, printer: dict[str, Any] | None, words: str) -> str:
+        """Say why the printer of a report cannot print what this station prints, empty when it can."""
+        if printer is None or printer["state"] == "unreachable":
+            return f"打印机：{words}"
+        if len(self.sides) == BOTH and printer["turns_over"] is False:
+            return "打印机：不能两面打印（白卡正面已预印的，请在制卡点设置中注明）"
+        return ""
 
     def _reader_words(self, readers: list[dict[str, str]]) -> str:
         if self.reader.trouble:
@@ -90,6 +100,7 @@ def printer_report(status: PrinterStatus) -> dict[str, Any]:
     return {
         "name": status.name[:100],
         "state": status.state,
+        "turns_over": status.turns_over,
         "reasons": [reason[:60] for reason in status.reasons][:20],
         "supplies": [{"name": supply.name[:60], "level": supply.level} for supply in status.supplies],
     }

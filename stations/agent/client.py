@@ -6,6 +6,8 @@ import contextlib
 import ipaddress
 import re
 import time
+from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,9 +94,9 @@ class PortalClient:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def heartbeat(self, report: dict[str, Any]) -> None:
-        """Say how the machine is."""
-        self._ask("POST", "heartbeat", report)
+    def heartbeat(self, report: dict[str, Any]) -> dict[str, Any]:
+        """Say how the machine is; the answer says which sides of a card the station prints."""
+        return _object(self._ask("POST", "heartbeat", report), self._base)
 
     def begin(self, issuance: int, reader: str, atr: bytes) -> dict[str, Any]:
         """Say that a card lies in the reader; the answer is the first script, or that another is wanted."""
@@ -114,9 +116,18 @@ class PortalClient:
             with contextlib.suppress(PortalUnreachableError):
                 self._ask("POST", path, body)
 
-    def face(self, issuance: int) -> bytes:
-        """Return the card's back as JPEG."""
-        return self._patiently("GET", f"issuances/{issuance}/face", None).content
+    def print_order(self, issuance: int, claim: str) -> dict[str, Any]:
+        """Ask what is to be printed again; the portal tells it to one claim only, as often as that asks."""
+        return self._insist("POST", f"issuances/{issuance}/print-order", {"claim": claim})
+
+    def faces(self, issuance: int, sides: Sequence[str]) -> list[bytes]:
+        """Return these sides of the card as JPEG, in one answer; raise PortalUnreachableError for others."""
+        answer = self._insist("GET", f"issuances/{issuance}/faces", None)
+        try:
+            found = {each["side"]: b64decode(each["jpeg"], validate=True) for each in answer["faces"]}
+            return [found[side] for side in sides]
+        except (KeyError, TypeError, ValueError) as exc:
+            raise PortalUnreachableError("应答不是门户的", where=self._base) from exc
 
     def redeem(self, one_time: str) -> str:
         """Exchange a one-time code for the station's credential."""
@@ -135,14 +146,9 @@ class PortalClient:
         """Close the connections."""
         self._session.close()
 
-    def _insist(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _insist(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """Send a message until the portal answers it, and return the answer."""
-        answer = self._patiently(method, path, body)
-        try:
-            found: dict[str, Any] = dict(answer.json())
-        except ValueError as exc:
-            raise PortalUnreachableError("应答不是门户的", where=self._base) from exc
-        return found
+        return _object(self._patiently(method, path, body), self._base)
 
     def _patiently(self, method: str, path: str, body: dict[str, Any] | None) -> requests.Response:
         """Send the same message again while the portal is away, up to `PATIENCE_SECONDS`."""
@@ -182,6 +188,15 @@ class PortalClient:
         if not answer.ok or answer.is_redirect:
             raise _refusal(answer)
         return answer
+
+
+def _object(answer: requests.Response, base: str) -> dict[str, Any]:
+    """Return the JSON object that the portal answered; anything else is not the portal's."""
+    try:
+        found: dict[str, Any] = dict(answer.json())
+    except (ValueError, TypeError) as exc:
+        raise PortalUnreachableError("应答不是门户的", where=base) from exc
+    return found
 
 
 def _refusal(answer: requests.Response) -> PortalError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -13,11 +14,13 @@ from stations.agent.journal import NOT_PRINTED, PRINTING
 from stations.agent.reader import ScriptFault, ScriptResult
 from stations.agent.timing import Stopwatch
 from stations.printing.following import PrintNote, print_face
-from stations.printing.printer import ENDS, JobState
+from stations.printing.printer import ENDS, JobState, Printer
+from stations.printing.sides import checked_sides
 from stations.transport.base import CardSilentError, NoCardError, TransportError
 
 logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 0.1
+CLAIM_BYTES = 16
 
 
 class NoCardInTimeError(NoCardError):
@@ -49,8 +52,7 @@ def make_card(bench: Bench, issuance: int) -> None:
 
 def _make(bench: Bench, issuance: int) -> None:
     try:
-        if bench.printer is None:
-            raise NoPrinterError("本制卡点没有打印机")
+        _printer(bench)
         answer = _begun(bench, issuance)
     except TransportError as exc:
         answer = _refuse(bench, issuance, exc)
@@ -60,7 +62,7 @@ def _make(bench: Bench, issuance: int) -> None:
         answer = _step(bench, issuance, answer)
     logger.info("issuance %d: %s %s", issuance, answer.get("result"), answer.get("code") or "")
     if answer.get("print"):
-        _print(bench, issuance)
+        _print(bench, issuance, answer["print"])
 
 
 def _refuse(bench: Bench, issuance: int, exc: PortalError) -> dict[str, Any]:
@@ -133,12 +135,26 @@ def step_body(result: ScriptResult, times: dict[str, int] | None = None) -> dict
     return {"responses": responses, "fault": told, "times": times}
 
 
-def _print(bench: Bench, issuance: int) -> None:
-    """Print the face from memory and tell every change of the job."""
+def print_again(bench: Bench, issuance: int) -> None:
+    """Print a written card whose first print was certainly not submitted; the chip is left alone (D8)."""
+    tell_of_the_past(bench)
+    bench.running, bench.watch = issuance, Stopwatch()
     bench.journal.write(issuance, NOT_PRINTED)
-    assert bench.printer is not None
     try:
-        face = bench.client.face(issuance)
+        _print(bench, issuance, bench.client.print_order(issuance, secrets.token_hex(CLAIM_BYTES)))
+    except AnswerRefusedError as exc:  # swept or looked at meanwhile, or another worker has it
+        logger.warning("issuance %d: not printed again (%s)", issuance, exc.got)
+    finally:
+        bench.running = None
+    bench.journal.clear()
+
+
+def _print(bench: Bench, issuance: int, order: dict[str, Any]) -> None:
+    """Print the faces from memory as one job and tell its every change."""
+    bench.journal.write(issuance, NOT_PRINTED)
+    try:
+        printer = _printer(bench)
+        faces = bench.client.faces(issuance, checked_sides(order.get("sides")))
     except PortalError as exc:
         note = PrintNote(JobState.NOT_SUBMITTED, None, (), str(exc)[:200])
         bench.client.send_print(issuance, print_body(note))
@@ -146,12 +162,18 @@ def _print(bench: Bench, issuance: int) -> None:
     bench.watch.stop(bench.client.waited)
     bench.journal.write(issuance, PRINTING)
     print_face(
-        bench.printer,
-        face,
+        printer,
+        faces,
         f"card-{issuance}",
         lambda note: _tell(bench, issuance, note),
         seconds=bench.print_seconds,
     )
+
+
+def _printer(bench: Bench) -> Printer:
+    if bench.printer is None:
+        raise NoPrinterError("本制卡点没有打印机")
+    return bench.printer
 
 
 def _tell(bench: Bench, issuance: int, note: PrintNote) -> None:

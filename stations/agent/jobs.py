@@ -9,11 +9,11 @@ from typing import Any
 
 from portal.core.errors import PortalError
 from stations.agent.bench import Bench
-from stations.agent.issuing import NoPrinterError, make_card
-from stations.agent.testcard import picture
+from stations.agent.issuing import NoPrinterError, make_card, print_again
+from stations.agent.testcard import pictures
 from stations.printing.following import PrintNote, print_face
 from stations.printing.printer import JobState, PrinterError
-from stations.queues import ISSUE, PRINT_TEST, RESOLVE, SELF_TEST
+from stations.queues import ISSUE, PRINT_AGAIN, PRINT_TEST, RESOLVE, SELF_TEST
 
 logger = logging.getLogger(__name__)
 MOST_MILLISECONDS = 600_000
@@ -45,6 +45,11 @@ def resolve(bench: Bench, issuance_id: int) -> None:
     make_card(bench, issuance_id)
 
 
+def print_written(bench: Bench, issuance_id: int) -> None:
+    """Print a written card that no printer took yet."""
+    print_again(bench, issuance_id)
+
+
 def _report(bench: Bench, self_test_id: int, work: Callable[[], int]) -> None:
     result: dict[str, Any]
     try:
@@ -60,7 +65,8 @@ def _print(bench: Bench, number: int) -> int:
         raise NoPrinterError("本制卡点没有打印机")
     begun = time.perf_counter()
     notes: list[PrintNote] = []
-    last = print_face(bench.printer, picture(), f"test-{number}", notes.append, seconds=bench.print_seconds)
+    faces = pictures(bench.sides)
+    last = print_face(bench.printer, faces, f"test-{number}", notes.append, seconds=bench.print_seconds)
     if last.state != JobState.COMPLETED:
         raise PrintFailedError(
             "测试卡没有打印完", expected="completed", got=f"{last.state} {last.text}".strip()
@@ -73,5 +79,6 @@ ALLOWED: Mapping[str, Callable[[Bench, int], None]] = {
     PRINT_TEST: print_test,
     ISSUE: issue,
     RESOLVE: resolve,
+    PRINT_AGAIN: print_written,
 }
 """Every function an agent runs, by the name that its jobs carry."""

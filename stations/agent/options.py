@@ -46,6 +46,7 @@ class Options:
     area: str = ""
     printer: str = ""
     printer_ca: str = ""
+    turn_back: bool = False
     ca_file: str = ""
     journal: Path | None = None
     card_seconds: float = 120.0
@@ -87,6 +88,7 @@ def _complete(given: argparse.Namespace, redis_url: str, credential: str) -> Opt
         area=given.area,
         printer="" if given.no_printer else printer,
         printer_ca=given.printer_ca,
+        turn_back=given.turn_back,
         ca_file=given.ca_file,
         journal=journal,
         card_seconds=given.card_seconds,
@@ -138,6 +140,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--virtual", action="store_true", help="使用虚拟读写器、虚拟卡和虚拟打印机")
     parser.add_argument("--no-reader", action="store_true", help="本制卡点没有读写器")
     parser.add_argument("--no-printer", action="store_true", help="本制卡点没有打印机")
+    parser.add_argument("--turn-back", action="store_true", help="测试卡的背面上下颠倒时：背面再转 180 度")
     parser.add_argument("--enrol", default="", metavar="CODE", help="用一次性登记码领取凭证，然后结束")
     parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--card-seconds", type=float, default=120.0, help="等待放卡的秒数")

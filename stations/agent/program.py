@@ -19,6 +19,7 @@ from stations.agent.issuing import tell_of_the_past
 from stations.agent.jobs import ALLOWED
 from stations.agent.options import Options
 from stations.agent.worker import StationWorker
+from stations.printing.sides import checked_sides
 from stations.queues import queue_name
 
 logger = logging.getLogger(__name__)
@@ -91,16 +92,15 @@ class Agent:
 
     def _heartbeat(self) -> None:
         report = self._bench.report()
-        self._client.heartbeat(report)
+        answer = self._client.heartbeat(report)
+        if "sides" in answer:
+            self._bench.sides = checked_sides(answer["sides"])
         self._warn(report)
 
     def _warn(self, report: dict[str, Any]) -> None:
         """Say once what a job would find missing, and again when it changed."""
-        printer = report["printer"]
-        lacking = [self._bench.reader.trouble] if self._bench.reader.trouble else []
-        if printer is None or printer["state"] == "unreachable":
-            lacking.append(f"打印机：{report['printer_state']}")
-        told = "；".join(lacking)
+        printer = self._bench.printer_trouble(report["printer"], report["printer_state"])
+        told = "；".join(filter(None, (self._bench.reader.trouble, printer)))
         if told != self._lacking:
             logger.warning("station is not complete: %s", told) if told else logger.info(
                 "station is complete"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from typing import Any, ClassVar
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from stations.api.exchange_serializers import (
     BeginSerializer,
+    ClaimSerializer,
+    FacesSerializer,
+    OrderSerializer,
     PrintAnswerSerializer,
     PrintSerializer,
     StepAnswerSerializer,
@@ -22,7 +25,8 @@ from stations.api.exchange_serializers import (
 )
 from stations.api.views import AgentView
 from stations.models import Issuance
-from stations.services.exchange import begin, face, issuances_of, note_print, take_step
+from stations.services.exchange import begin, faces, issuances_of, note_print, take_step
+from stations.services.printing import claim_print
 
 
 class IssuanceView(AgentView):
@@ -65,15 +69,27 @@ class StepView(IssuanceView):
         return Response(take_step(self.issuance(pk), step, form.report()))
 
 
-class FaceView(IssuanceView):
+class OrderView(IssuanceView):
+    """A written card that no printer took yet is to be printed."""
+
+    @extend_schema(request=ClaimSerializer, responses=OrderSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        """Answer which sides are to be printed, to one claim only."""
+        form = ClaimSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        return Response(claim_print(self.issuance(pk), form.validated_data["claim"]))
+
+
+class FacesView(IssuanceView):
     """What the printer prints."""
 
-    @extend_schema(responses={(200, "image/jpeg"): OpenApiTypes.BINARY})
-    def get(self, request: Request, pk: int) -> HttpResponse:
-        """Return the back of the card as JPEG, only while it is to be printed."""
-        answer = HttpResponse(face(self.issuance(pk)), content_type="image/jpeg")
-        answer["Cache-Control"] = "no-store"
-        return answer
+    @extend_schema(responses=FacesSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """Return the sides to print in one answer, only while they are to be printed."""
+        found = [
+            {"side": side, "jpeg": b64encode(content).decode()} for side, content in faces(self.issuance(pk))
+        ]
+        return Response(FacesSerializer({"faces": found}).data, headers={"Cache-Control": "no-store"})
 
 
 class PrintView(IssuanceView):

@@ -10,6 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from portal.texts import told
 from production.personalization.scripts import CardResponse
 from stations.choices import PrintState
 from stations.services.exchange import Fault, PrintReport, StepReport
@@ -17,6 +18,7 @@ from stations.services.timing import AgentTimes
 
 MOST_COMMANDS = 2000
 MOST_BYTES = 260  # 256 of a card's answer and a little
+CLAIM_BYTES = 16
 MOST_MICROSECONDS = 3_600_000_000
 CODE = r"^[a-z0-9_]+$"
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
@@ -187,3 +189,35 @@ class PrintAnswerSerializer(serializers.Serializer[Any]):
     """Where the issuance stands after a message of the printer."""
 
     status = serializers.CharField()
+
+
+class ClaimSerializer(serializers.Serializer[Any]):
+    """What an agent's worker drew for one print: the same again is a lost answer, another another worker."""
+
+    claim = HexField(max_bytes=32)
+
+    def validate_claim(self, value: bytes) -> bytes:
+        """Refuse one that two workers could draw alike."""
+        if len(value) < CLAIM_BYTES:
+            raise serializers.ValidationError(told("不足 16 字节"))
+        return value
+
+
+class OrderSerializer(serializers.Serializer[Any]):
+    """What is to be printed, as one job."""
+
+    sides = serializers.ListField(child=serializers.ChoiceField(choices=["front", "back"]))
+    copies = serializers.IntegerField()
+
+
+class FaceSerializer(serializers.Serializer[Any]):
+    """One side of a card."""
+
+    side = serializers.ChoiceField(choices=["front", "back"])
+    jpeg = serializers.CharField(help_text=_("JPEG，Base64"))
+
+
+class FacesSerializer(serializers.Serializer[Any]):
+    """The sides of a card in the order of printing."""
+
+    faces = FaceSerializer(many=True)

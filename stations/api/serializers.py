@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from portal.texts import told
-from stations.models import SelfTest, Station
+from stations.models import Issuance, SelfTest, Station
+from stations.services.printing import may_print_again
 from stations.services.registry import Report, is_online
 
 
@@ -44,6 +45,26 @@ class SelfTestSerializer(serializers.ModelSerializer[SelfTest]):
         read_only_fields = fields
 
 
+class IssuanceSerializer(serializers.ModelSerializer[Issuance]):
+    """A card that is or was made at a station; nothing of the person."""
+
+    station = serializers.CharField(source="station.code", read_only=True)
+    serial = serializers.CharField(source="card.serial", read_only=True)
+    may_print_again = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Issuance
+        fields = [
+            "id", "station", "serial", "status", "reason", "reason_text", "is_written", "prints_front",
+            "print_state", "print_text", "may_print_again", "requested_at", "ended_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_may_print_again(self, issuance: Issuance) -> bool:
+        """Say whether the card waits for a print that was certainly not submitted."""
+        return may_print_again(issuance)
+
+
 class ReaderSerializer(serializers.Serializer[Any]):
     """One reader of a station and the card in it."""
 
@@ -65,6 +86,7 @@ class PrinterSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=["idle", "processing", "stopped", "unreachable"])
     reasons = serializers.ListField(child=serializers.CharField(max_length=60), max_length=20)
     supplies = SupplySerializer(many=True, required=False, default=list)
+    turns_over = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 
 class HeartbeatSerializer(serializers.Serializer[Any]):
@@ -104,6 +126,7 @@ class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
 
     station = serializers.CharField()
     server_time = serializers.DateTimeField()
+    sides = serializers.ListField(child=serializers.CharField())
 
 
 class ResultSerializer(serializers.Serializer[Any]):

@@ -24,11 +24,14 @@ from stations.api.serializers import (
     EnrolSerializer,
     HeartbeatAnswerSerializer,
     HeartbeatSerializer,
+    IssuanceSerializer,
     ResultSerializer,
     SelfTestSerializer,
     StationSerializer,
 )
-from stations.models import SelfTest, Station
+from stations.models import Issuance, SelfTest, Station
+from stations.services.card_jobs import sides_at
+from stations.services.printing import print_again
 from stations.services.registry import note_heartbeat, redeem_enrolment
 from stations.services.self_tests import Result, report_self_test, request_self_test
 
@@ -63,6 +66,29 @@ class SelfTestViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[SelfTest
     permission: ClassVar[str] = "stations.view_station"
     queryset = SelfTest.objects.select_related("station")
     serializer_class = SelfTestSerializer
+
+
+class IssuanceViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[Issuance]):
+    """Cards made at stations."""
+
+    permission: ClassVar[str] = "stations.view_issuance"
+    queryset = Issuance.objects.select_related("station", "card")
+    serializer_class = IssuanceSerializer
+
+    @extend_schema(
+        operation_id="issuances_print_again",
+        request=None,
+        responses=IssuanceSerializer,
+        parameters=[KEY_PARAMETER],
+    )
+    @action(detail=True, methods=["post"], url_path="print-again")
+    def print_again(self, request: Request, pk: str) -> Response:
+        """Print the same card once more; refused unless the first print was certainly not submitted."""
+        issuance = self.get_object()
+        return answer_once(request, partial(self._print_again, issuance))
+
+    def _print_again(self, issuance: Issuance) -> Response:
+        return Response(IssuanceSerializer(print_again(issuance, actor=self.actor)).data)
 
 
 class AgentView(APIView):
@@ -115,7 +141,8 @@ class HeartbeatView(AgentView):
         form = HeartbeatSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         note_heartbeat(self.station, form.report())
-        answer = {"station": self.station.code, "server_time": timezone.now()}
+        sides = sides_at(self.station)
+        answer = {"station": self.station.code, "server_time": timezone.now(), "sides": sides}
         return Response(HeartbeatAnswerSerializer(answer).data)
 
 

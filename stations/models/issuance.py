@@ -62,6 +62,8 @@ class Issuance(ScopedModel):
     asked_digest = models.BinaryField(max_length=32, null=True)
     answer_sealed = models.BinaryField(null=True)
     is_written = models.BooleanField(_("芯片已核对"), default=False)
+    # As the station was set when the card was started; cards of before were printed on the back only.
+    prints_front = models.BooleanField(_("打印正面"), default=False)
     print_state = models.CharField(
         _("打印状态"), max_length=16, choices=PrintState.choices, default=PrintState.NONE, blank=True
     )

@@ -37,6 +37,11 @@ class Station(ScopedModel):
     report = models.JSONField(_("设备状态"), default=dict, blank=True)
     last_seen_at = models.DateTimeField(_("最近心跳"), null=True)
     is_active = models.BooleanField(_("启用"), default=True)
+    front_is_preprinted = models.BooleanField(
+        _("白卡正面已预印"),
+        default=False,
+        help_text=_("勾选后只打印背面；未勾选时一次打印两面，打印机须能翻卡。"),
+    )
 
     class Meta:
         verbose_name = _("制卡点")

@@ -1,10 +1,10 @@
-"""Follow one face from memory to the printer's last word; that proves no printed card (D8)."""
+"""Follow one card's faces from memory to the printer's last word; that proves no printed card (D8)."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stations.printing.printer import (
@@ -35,15 +35,15 @@ class PrintNote:
 
 def print_face(
     printer: Printer,
-    face: bytes,
+    faces: Sequence[bytes],
     title: str,
     tell: Callable[[PrintNote], None],
     *,
     seconds: float = PRINT_SECONDS,
     lost_seconds: float = LOST_SECONDS,
 ) -> PrintNote:
-    """Submit a face, tell every change of its job, cancel it when the time is up; return the last note."""
-    note = _submitted(printer, face, title)
+    """Submit the faces as one job, tell its every change, cancel it when time is up; return the last note."""
+    note = _submitted(printer, faces, title)
     tell(note)
     if note.state in ENDS or note.number is None:
         return note
@@ -65,9 +65,9 @@ def print_face(
     return note
 
 
-def _submitted(printer: Printer, face: bytes, title: str) -> PrintNote:
+def _submitted(printer: Printer, faces: Sequence[bytes], title: str) -> PrintNote:
     try:
-        number = printer.submit(face, title)
+        number = printer.submit(faces, title)
     except PrinterSilentError as exc:
         return PrintNote(JobState.LOST, None, (), str(exc)[:200])
     except PrinterError as exc:

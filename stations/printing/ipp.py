@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
 from stations.printing.codec import Attribute, Attributes, IppFormatError, Message, Tag, Value, one, parse
-from stations.printing.documents import document
-from stations.printing.media import Medium, medium_of
+from stations.printing.documents import Document, Sheet, document
+from stations.printing.media import medium_of
 from stations.printing.printer import (
     JobState,
     JobStatus,
@@ -23,6 +23,7 @@ from stations.printing.printer import (
     PrinterUnreachableError,
     Supply,
 )
+from stations.printing.sides import sides_of, turns_over
 from stations.printing.words import bare, loud
 
 CONNECT_SECONDS = 3.0
@@ -31,6 +32,8 @@ MOST_ANSWER = 4 << 20
 PRINT_JOB, CREATE_JOB, SEND_DOCUMENT = 0x0002, 0x0005, 0x0006
 CANCEL_JOB, GET_JOB, GET_PRINTER = 0x0008, 0x0009, 0x000B
 NOT_FOUND, NOT_POSSIBLE = 0x0406, 0x0404
+# Internal error, device error, job canceled (RFC 8011 §B.1.5): said of a document that was begun, too.
+_IN_THE_MIDDLE = frozenset({0x0500, 0x0504, 0x0508})
 USER = "card-portal"
 HIGH_QUALITY = 5
 _STATES = {3: "idle", 4: "processing", 5: "stopped"}
@@ -49,18 +52,24 @@ _ASKED = (
     "printer-is-accepting-jobs", "document-format-supported", "operations-supported", "media-size-supported",
     "media-ready", "marker-names", "marker-levels", "printer-supply", "printer-supply-description",
     "print-scaling-supported", "orientation-requested-supported", "print-quality-supported",
+    "sides-supported", "pwg-raster-document-resolution-supported", "pwg-raster-document-type-supported",
+    "pwg-raster-document-sheet-back",
 )  # fmt: skip
 
 
 class IppPrinter:
     """Messages to one printer; every one has a time limit and nothing is kept but the address."""
 
-    def __init__(self, uri: str, *, ca_file: str = "", read_seconds: float = READ_SECONDS) -> None:
+    def __init__(
+        self, uri: str, *, ca_file: str = "", read_seconds: float = READ_SECONDS, turn_back: bool = False
+    ) -> None:
+        """`turn_back`: this printer's backs come out head down, as its test card shows."""
         self.uri = uri
         self.name = urlsplit(uri).path.rsplit("/", 1)[-1] or urlsplit(uri).hostname or uri
         self._address = http_address(uri)
         self._verify: str | bool = ca_file or True
         self._read_seconds = read_seconds
+        self._turn_back = turn_back
         self._numbers = itertools.count(1)
 
     def status(self) -> PrinterStatus:
@@ -72,21 +81,23 @@ class IppPrinter:
         state = _STATES.get(_number(found, "printer-state"), "stopped")
         reasons = loud(_words(found, "printer-state-reasons"))
         name = next(iter(_words(found, "printer-name")), self.name)
-        return PrinterStatus(name, state, reasons, _supplies(found), tuple(_words(found, "media-ready")))
+        media = tuple(_words(found, "media-ready"))
+        return PrinterStatus(name, state, reasons, _supplies(found), media, turns_over(found))
 
     def attributes(self) -> Attributes:
         """Return the printer's attributes by name."""
         answer = self._ask(GET_PRINTER, {"requested-attributes": one(Tag.KEYWORD, *_ASKED)})
         return answer.group(Tag.PRINTER)
 
-    def submit(self, face: bytes, title: str) -> int:
-        """Print one side of one card; raise PrinterSilentError only when the document may have arrived."""
+    def submit(self, faces: Sequence[bytes], title: str) -> int:
+        """Print one card as one job; raise PrinterSilentError only when the document may have arrived."""
         try:
             found = self.attributes()
         except PrinterSilentError as exc:
             raise PrinterUnreachableError(exc.message, where=self.uri) from exc
-        content = document(face, frozenset(_words(found, "document-format-supported")))
-        job = _job_attributes(found, medium_of(found))
+        sheet = Sheet.of(found, medium_of(found), sides_of(found, len(faces)), turn_back=self._turn_back)
+        content = document(faces, frozenset(_words(found, "document-format-supported")), sheet)
+        job = _job_attributes(found, sheet, content)
         described = {"job-name": one(Tag.NAME, title)}
         mime = {"document-format": one(Tag.MIME, content.mime)}
         operations = set(_numbers(found, "operations-supported"))
@@ -158,13 +169,16 @@ class IppPrinter:
         if job:
             groups.append((Tag.JOB, job))
         asked = Message(operation, next(self._numbers), groups, document_content)
-        answer = self._post(asked.to_bytes())
+        answer = self._post(asked.to_bytes(), sent=bool(document_content))
         if answer.code >= 0x0100:  # RFC 8011 §B.1: below are the kinds of success
             text = next(iter(_words(answer.group(Tag.OPERATION), "status-message")), "")
+            if document_content and answer.code in _IN_THE_MIDDLE:
+                raise PrinterSilentError("打印机中断了任务", where=text[:80], got=f"{answer.code:04X}")
             raise PrinterRefusedError("打印机拒绝了任务", where=text[:80], got=f"{answer.code:04X}")
         return answer
 
-    def _post(self, body: bytes) -> Message:
+    def _post(self, body: bytes, *, sent: bool) -> Message:
+        """Return the answer; `sent`: a document went along, so that not every refusal is one."""
         options: dict[str, Any] = {
             "headers": {"Content-Type": "application/ipp", "Accept-Encoding": "identity"},
             "timeout": (CONNECT_SECONDS, self._read_seconds),
@@ -176,11 +190,16 @@ class IppPrinter:
                 session.trust_env = False
                 answer = session.post(self._address, data=body, **options)
         except (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError) as exc:
-            raise PrinterUnreachableError("无法连接打印机", where=self.uri, got=type(exc).__name__) from exc
+            # TLS may also break behind a document that arrived; a wrong certificate shows long before.
+            broken = sent and isinstance(exc, requests.exceptions.SSLError)
+            kind = PrinterSilentError if broken else PrinterUnreachableError
+            raise kind("无法连接打印机", where=self.uri, got=type(exc).__name__) from exc
         except requests.exceptions.ConnectionError as exc:
             raise _unconnected(exc, self.uri) from exc
         except (requests.RequestException, ssl.SSLError, OSError) as exc:
             raise PrinterSilentError("打印机没有应答", where=self.uri, got=type(exc).__name__) from exc
+        if sent and answer.status_code >= requests.codes.server_error:
+            raise PrinterSilentError("打印机中断了任务", where=self.uri, got=f"HTTP {answer.status_code}")
         if answer.status_code != requests.codes.ok or len(answer.content) > MOST_ANSWER:
             raise PrinterRefusedError("打印机拒绝了连接", where=self.uri, got=f"HTTP {answer.status_code}")
         try:
@@ -218,19 +237,20 @@ def _ordered(attributes: Attributes) -> Attributes:
     return {name: attributes[name] for name in (*first, *rest) if name in attributes}
 
 
-def _job_attributes(found: Attributes, medium: Medium) -> Attributes:
+def _job_attributes(found: Attributes, sheet: Sheet, content: Document) -> Attributes:
     """Return how the job is to be printed: one card of its exact size, nothing scaled (R-25)."""
     asked: dict[str, Attribute] = {
         "copies": one(Tag.INTEGER, 1),
-        "sides": one(Tag.KEYWORD, "one-sided"),
-        "media-col": one(Tag.COLLECTION, medium.collection()),
+        "sides": one(Tag.KEYWORD, sheet.sides),
+        "media-col": one(Tag.COLLECTION, sheet.medium.collection()),
     }
     if "none" in _words(found, "print-scaling-supported"):
         asked["print-scaling"] = one(Tag.KEYWORD, "none")
     if HIGH_QUALITY in _numbers(found, "print-quality-supported"):
         asked["print-quality"] = one(Tag.ENUM, HIGH_QUALITY)
-    if medium.rotation in _numbers(found, "orientation-requested-supported"):
-        asked["orientation-requested"] = one(Tag.ENUM, medium.rotation)
+    rotation = sheet.medium.rotation
+    if not content.is_laid and rotation in _numbers(found, "orientation-requested-supported"):
+        asked["orientation-requested"] = one(Tag.ENUM, rotation)
     return asked
 
 

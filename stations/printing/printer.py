@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -80,6 +81,7 @@ class PrinterStatus:
     reasons: tuple[str, ...] = ()
     supplies: tuple[Supply, ...] = ()
     media: tuple[str, ...] = ()
+    turns_over: bool | None = None  # prints both sides by itself; None while nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class Printer(Protocol):
     def status(self) -> PrinterStatus:
         """Say how the printer is; an unreachable one is a state, not an error."""
 
-    def submit(self, face: bytes, title: str) -> int:
-        """Print one side of one card from a JPEG; return the job's number or raise a PrinterError."""
+    def submit(self, faces: Sequence[bytes], title: str) -> int:
+        """Print one card from a JPEG a side, front first; return the job's number or raise a PrinterError."""
 
     def job(self, number: int) -> JobStatus:
         """Say where a job stands; raise PrinterUnreachableError or PrinterSilentError."""

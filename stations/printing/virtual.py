@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from stations.printing.printer import JobState, JobStatus, PrinterStatus, Supply
 
@@ -20,10 +21,11 @@ class VirtualPrinter:
 
     def status(self) -> PrinterStatus:
         """Say that it is idle."""
-        return PrinterStatus(NAME, "idle", (), (Supply("虚拟色带", 100),), ("iso_id-1_53.98x85.6mm",))
+        supplies = (Supply("虚拟色带", 100),)
+        return PrinterStatus(NAME, "idle", (), supplies, ("iso_id-1_53.98x85.6mm",), turns_over=True)
 
-    def submit(self, face: bytes, title: str) -> int:
-        """Forget the face."""
+    def submit(self, faces: Sequence[bytes], title: str) -> int:
+        """Forget the faces."""
         number = next(self._numbers)
         self._looked[number] = 0
         return number

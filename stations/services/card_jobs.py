@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -16,11 +18,12 @@ from production.files import line_cipher
 from production.models import Card
 from production.personalization.chip import ChipContent
 from production.personalization.keys import card_factor, diversify, split_block
-from production.personalization.machinefile import MachineCard, MachineFileReader
+from production.personalization.machinefile import MachineCard, MachineFileReader, MachineHeader
 from production.personalization.profile import load_profile
 from production.personalization.scripts import CardJob
+from production.services.machine_files import renderer
 from production.services.payment import payment_of
-from stations.models import Issuance
+from stations.models import Issuance, Station
 
 TRANSPORT = "transport"
 PUBLIC_TRANSPORT_KEY = bytes(range(0x40, 0x50))
@@ -36,14 +39,14 @@ class TransportKeyMissingError(InputRefusedError):
 def card_job(issuance: Issuance) -> CardJob:
     """Open everything about the issuance's card."""
     card = issuance.card
-    made, names = _machine_card(card)
+    made, header = _machine_card(card)
     chip = ChipContent.from_bytes(made.chip)
     # The version the card was prepared for, should CARD_PROFILE have changed since.
     profile = load_profile(chip.profile_code)
     return CardJob(
         profile=profile,
         chip=chip,
-        keys=split_block(names, made.keys),
+        keys=split_block(tuple(header.key_names), made.keys),
         atr=bytes.fromhex(card.atr),
         city_code=settings.CITY_CODE,
         transport_key=lot_transport_key(card),
@@ -60,11 +63,37 @@ def face_of(issuance: Issuance) -> bytes:
     return _machine_card(issuance.card)[0].face
 
 
-def _machine_card(card: Card) -> tuple[MachineCard, tuple[str, ...]]:
+def front_of(issuance: Issuance) -> bytes:
+    """Return the front that belongs to the back: of the layout the card was prepared with; nobody's data."""
+    return front(_machine_card(issuance.card)[1].face_template)
+
+
+@lru_cache(maxsize=4)
+def front(template: str) -> bytes:
+    """Return the front of a layout as JPEG at 300 DPI, the same for all its cards."""
+    return renderer(template).render_front()
+
+
+def sides_to_print(issuance: Issuance) -> list[str]:
+    """Return the sides a printer is to print, in the order of its pages (R-17)."""
+    return ["front", "back"] if issuance.prints_front else ["back"]
+
+
+def sides_at(station: Station) -> list[str]:
+    """Return the sides a station's printer prints of its next cards: the front may come printed."""
+    return ["back"] if station.front_is_preprinted else ["front", "back"]
+
+
+def print_order(issuance: Issuance) -> dict[str, Any]:
+    """Return what the agent is told to print: one card, as one job."""
+    return {"sides": sides_to_print(issuance), "copies": 1}
+
+
+def _machine_card(card: Card) -> tuple[MachineCard, MachineHeader]:
     run = card.machine_file
     with read_sealed(run.stored_name, run.batch.key_id) as sealed:
         reader = MachineFileReader(io.BufferedReader(sealed), line_cipher(run.batch))
-        return next(iter(reader)), tuple(reader.header.key_names)
+        return next(iter(reader)), reader.header
 
 
 def _photo(record: CardholderRecord | None) -> bytes:

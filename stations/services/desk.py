@@ -16,7 +16,7 @@ from portal.roles import require
 from production.services.counter import CAN_START
 from stations.choices import IssuanceStatus
 from stations.models import Issuance, Station
-from stations.services.card_jobs import face_of
+from stations.services.card_jobs import face_of, front_of, sides_to_print
 from stations.services.issuance import require_station, start_issuance
 from stations.services.registry import is_online
 
@@ -92,6 +92,9 @@ def _printer(station: Station) -> list[Obstacle]:
     if not printer or printer.get("state") == "unreachable":
         # The agent would give the issuance up, or a written card would have no face: the blank is spared.
         return [Obstacle("没有打印机", "接好打印机的电源和线，等待 10 秒", True)]
+    if printer.get("turns_over") is False and not station.front_is_preprinted:
+        advice = "换能翻卡的打印机；白卡正面已预印的，请系统管理员在制卡点中注明"
+        return [Obstacle("打印机不能两面打印", advice, True)]
     if printer.get("state") == "stopped":
         reasons = "、".join(printer.get("reasons") or []) or "原因见打印机面板"
         return [Obstacle(f"打印机停止：{reasons}", "按打印机面板的提示处理色带、卡槽或机盖", False)]
@@ -161,12 +164,17 @@ def start_at_counter(record: CardholderRecord, *, station: Station, serial: str,
     return start_issuance(record, station=station, serial=serial, actor=actor)
 
 
-def show_face(issuance: Issuance, *, actor: User) -> bytes:
-    """Return the face that is being printed, for the operator to compare the card with; each look audited."""
+def show_face(issuance: Issuance, side: str = "back", *, actor: User) -> bytes:
+    """Return a side that is being printed, for the operator to compare the card with.
+
+    Each look at the back is audited; the front is nobody's.
+    """
     require(actor, "stations.issue_card", issuance)
     with unit_of_work(actor) as work:
-        if issuance.status not in SHOWN:
+        if issuance.status not in SHOWN or side not in sides_to_print(issuance):
             raise FaceHiddenError("卡面只在打印和确认外观时显示", got=str(issuance.get_status_display()))
+        if side == "front":
+            return front_of(issuance)
         picture = face_of(issuance)
         work.record("issuance.face_viewed", issuance)
     return picture

@@ -22,7 +22,7 @@ from production.personalization.keys import FACTOR_SIZE
 from production.personalization.scripts import CardJob, CardResponse, Script, Verification
 from stations.choices import IssuanceStatus, PrintState, StepKind
 from stations.models import Issuance, Station
-from stations.services.card_jobs import card_job, face_of
+from stations.services.card_jobs import card_job, face_of, front_of, print_order, sides_to_print
 from stations.services.issuance import lose, reject
 from stations.services.memory import Memory, kept_answer, load_memory, sealed_answer, sealed_memory
 from stations.services.steps import begin_step, end_step, fail_open_steps
@@ -208,9 +208,9 @@ def _done(issuance: Issuance, memory: Memory, job: CardJob, report: StepReport) 
 def _to_print(issuance: Issuance) -> dict[str, Any]:
     """Have the face printed, unless that was done before the card's outcome became unknown."""
     if issuance.print_state in (PrintState.NONE, PrintState.NOT_SUBMITTED):
-        move(issuance, IssuanceStatus.PRINTING, actor=issuance.operator)
+        move(issuance, IssuanceStatus.PRINTING, actor=issuance.operator, print_state=PrintState.NONE)
         begin_step(issuance, StepKind.PRINT)
-        return {**_result(3, IssuanceStatus.PRINTING, "", ""), "print": {"sides": ["back"], "copies": 1}}
+        return {**_result(3, IssuanceStatus.PRINTING, "", ""), "print": print_order(issuance)}
     move(issuance, IssuanceStatus.AWAITING_LOOK, actor=issuance.operator)
     begin_step(issuance, StepKind.LOOK)
     return _result(3, IssuanceStatus.AWAITING_LOOK, "", "")
@@ -251,14 +251,15 @@ def _refused_card(issuance: Issuance, exc: InputRefusedError) -> dict[str, Any]:
     return _result(3, IssuanceStatus.REJECTED, exc.code, exc.message)
 
 
-def face(issuance: Issuance) -> bytes:
-    """Return the card's back as JPEG at 300 DPI, only while it is to be printed; never kept (R-17)."""
+def faces(issuance: Issuance) -> list[tuple[str, bytes]]:
+    """Return the sides to print as JPEG at 300 DPI, only while they are to be printed; never kept (R-17)."""
     with unit_of_work(issuance.operator) as work:
         if issuance.status != IssuanceStatus.PRINTING:
             raise StepConflictError("该卡现在不打印", got=str(issuance.get_status_display()))
-        picture = face_of(issuance)
+        drawn = {"front": front_of, "back": face_of}
+        pictures = [(side, drawn[side](issuance)) for side in sides_to_print(issuance)]
         work.record("issuance.face_sent", issuance)
-    return picture
+    return pictures
 
 
 def note_print(issuance: Issuance, report: PrintReport) -> Issuance:
@@ -267,19 +268,25 @@ def note_print(issuance: Issuance, report: PrintReport) -> Issuance:
         fresh = locked(issuance)
         if fresh.status != IssuanceStatus.PRINTING:
             return fresh  # a late or repeated message
-        fresh.print_state, fresh.print_job = report.state, report.job or fresh.print_job
+        fresh.print_state, fresh.print_job = _believed(fresh, report), report.job or fresh.print_job
         fresh.print_text = "；".join([*report.reasons, report.text])[:200].strip("；")
         fresh.heard_at = timezone.now()
         columns = report.times.columns() if report.times else {}
         for name, value in columns.items():
             setattr(fresh, name, value)
         fresh.save(update_fields=["print_state", "print_job", "print_text", "heard_at", *columns])
-        if report.state in _PRINT_ENDS:
-            failed = "" if report.state == PrintState.COMPLETED else f"print_{report.state}"
+        if fresh.print_state in _PRINT_ENDS:
+            failed = "" if fresh.print_state == PrintState.COMPLETED else f"print_{fresh.print_state}"
             end_step(fresh, StepKind.PRINT, code=failed, text=fresh.print_text)
             begin_step(fresh, StepKind.LOOK)
             return move(fresh, IssuanceStatus.AWAITING_LOOK, actor=fresh.operator)
     return fresh
+
+
+def _believed(issuance: Issuance, report: PrintReport) -> PrintState:
+    """Take no job for unsent that was at the printer already, whatever a late message says (D8)."""
+    unsent = report.state == PrintState.NOT_SUBMITTED
+    return PrintState.LOST if unsent and issuance.print_state != PrintState.NONE else report.state
 
 
 _PRINT_ENDS = frozenset(

@@ -29,7 +29,7 @@ from production.services.counter import (
     take_blank,
 )
 from quality.services.inspection import conclude_pass, inspect_run
-from stations.choices import IssuanceStatus, StepKind
+from stations.choices import IssuanceStatus, PrintState, StepKind
 from stations.models import Issuance, Station
 from stations.queues import ISSUE, RESOLVE
 from stations.services.blanks import spend_blank
@@ -84,8 +84,9 @@ def start_issuance(record: CardholderRecord, *, station: Station, serial: str, a
         try:
             with transaction.atomic():
                 issuance = Issuance.objects.create(
-                    station=held, batch=batch, card=card, operator=actor, heard_at=timezone.now()
-                )
+                    station=held, batch=batch, card=card, operator=actor, heard_at=timezone.now(),
+                    prints_front=not held.front_is_preprinted,
+                )  # fmt: skip
         except IntegrityError as exc:
             raise StationBusyError("该制卡点正在制卡，或此人的卡正在制作", where=str(held)) from exc
         begin_step(issuance, StepKind.QUEUE)
@@ -120,6 +121,8 @@ def confirm_look(issuance: Issuance, *, good: bool, reason: str = "", actor: Use
         check_move(fresh, IssuanceStatus.GOOD if good else IssuanceStatus.REJECTED)
         if fresh.status != IssuanceStatus.AWAITING_LOOK:
             raise LookRefusedError("该卡还没有打印完", got=str(fresh.get_status_display()))
+        if good and fresh.print_state == PrintState.NOT_SUBMITTED:
+            raise LookRefusedError("卡面没有打印，不能确认为良品", got=str(fresh.get_print_state_display()))
         end_step(fresh, StepKind.LOOK, code="" if good else reason)
         if not good:
             return reject(fresh, reason, LOOK_REASONS[reason])

@@ -13,6 +13,7 @@ from stations.choices import IssuanceStatus, PrintState
 from stations.models import Issuance
 from stations.services.exchange import PrintReport, note_print
 from stations.services.issuance import follow_decision, lose, reject
+from stations.services.printing import is_unclaimed
 from stations.services.steps import fail_open_steps
 
 QUEUED_FOR = timedelta(minutes=6)  # longer than a job waits for its station
@@ -50,7 +51,8 @@ def _end_silent(issuance: Issuance, status: IssuanceStatus) -> bool:
         if fresh.status != status or fresh.heard_at != issuance.heard_at:
             return False
         if status == IssuanceStatus.PRINTING:
-            note_print(fresh, PrintReport(PrintState.LOST, text=_TEXT))
+            state = PrintState.NOT_SUBMITTED if is_unclaimed(fresh) else PrintState.LOST
+            note_print(fresh, PrintReport(state, text=_TEXT))
             return True
         fail_open_steps(fresh, "station_silent", _TEXT)
         # Nothing was sent to a card before the agent's first message, so such a blank was not touched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +116,11 @@ class Agent:
             if f"{answer.sw:04X}" not in command["expect"]:
                 break
         return {"responses": responses, "fault": None}
+
+    def faces(self, issuance: Issuance) -> dict[str, bytes]:
+        """Return the sides that the agent gets to print, in their order."""
+        answer = self.client.get(f"/api/v1/station/issuances/{issuance.pk}/faces").json()
+        return {each["side"]: b64decode(each["jpeg"]) for each in answer["faces"]}
 
     def print(self, issuance: Issuance, *states: str) -> Any:
         """Report the states of the print job, one after the other."""

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
 <allow own="*"/></policy></busconfig>
 """
+DUPLEX = "one-sided,two-sided-long-edge,two-sided-short-edge"
 # What a card printer says of itself; ippeveprinter adds the rest.
 CARD_PRINTER = """
 ATTR keyword media-supported iso_id-1_53.98x85.6mm
@@ -44,6 +46,10 @@ ATTR integer media-left-margin-supported 0
 ATTR integer media-right-margin-supported 0
 ATTR integer media-top-margin-supported 0
 ATTR keyword print-scaling-supported auto,fill,fit,none
+ATTR keyword sides-supported {sides}
+ATTR keyword pwg-raster-document-sheet-back normal
+ATTR keyword pwg-raster-document-type-supported srgb_8,sgray_8
+ATTR resolution pwg-raster-document-resolution-supported 300dpi,600dpi
 ATTR mimeMediaType document-format-supported application/octet-stream,{formats}
 ATTR mimeMediaType document-format-default application/octet-stream
 ATTR octetString printer-supply "index=1;type=ribbonWax;unit=percent;maxcapacity=100;level=73;"
@@ -63,15 +69,19 @@ exit $(cat {folder}/code)
 class CardPrinter:
     """The printer as a process; it can be killed and started again at the same address."""
 
-    def __init__(self, folder: Path, formats: str, attributes: str) -> None:
+    def __init__(
+        self, folder: Path, formats: str, attributes: str, *, sides: str = DUPLEX, keys: Path | None = None
+    ) -> None:
+        """`keys`: a folder with localhost.crt and localhost.key, for a printer that speaks TLS."""
         self.folder = folder
         self.spool = folder / "spool"
         self.spool.mkdir()
         self.port = _free_port()
         self.uri = f"ipp://127.0.0.1:{self.port}/ipp/print"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._formats = formats
-        (folder / "attributes").write_text(attributes.replace("{formats}", formats))
+        self._options = ["-K", str(keys)] if keys else []
+        attributes = attributes.replace("{formats}", formats).replace("{sides}", sides)
+        (folder / "attributes").write_text(attributes)
         (folder / "bus.conf").write_text(BUS.format(socket=folder / "bus"))
         (folder / "engine").write_text(ENGINE.format(folder=folder))
         (folder / "engine").chmod(stat.S_IRWXU)
@@ -85,7 +95,7 @@ class CardPrinter:
         _until((self.folder / "bus").exists)
         self._run(
             "printer", "ippeveprinter", "-r", "off", "-n", "localhost", "-p", str(self.port),
-            "-d", str(self.spool), "-k",
+            "-d", str(self.spool), "-k", *self._options,
             "-a", str(self.folder / "attributes"), "-c", str(self.folder / "engine"), "card-printer",
         )  # fmt: skip
         _until(lambda: IppPrinter(self.uri).status().state == "idle")
@@ -122,6 +132,11 @@ class CardPrinter:
         """Return what was printed."""
         return sorted(path for path in self.spool.iterdir() if path.is_file())
 
+    def asked(self) -> dict[str, str]:
+        """Return how the last job was to be printed, by ippeveprinter's names of attributes."""
+        lines = (self.folder / "environment").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
     def _run(self, name: str, *command: str) -> None:
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.folder / 'bus'}"}
         with (self.folder / "log").open("ab") as log:
@@ -133,8 +148,11 @@ def card_printer() -> Iterator[Callable[..., CardPrinter]]:
     """Return a function that starts a printer."""
     started: list[CardPrinter] = []
 
-    def start(formats: str = "image/jpeg,image/png", attributes: str = CARD_PRINTER) -> CardPrinter:
-        printer = CardPrinter(Path(tempfile.mkdtemp(prefix="portal-ipp-")), formats, attributes)
+    def start(
+        formats: str = "image/pwg-raster,image/jpeg,image/png", attributes: str = CARD_PRINTER, **rest: Any
+    ) -> CardPrinter:
+        folder = Path(tempfile.mkdtemp(prefix="portal-ipp-"))
+        printer = CardPrinter(folder, formats, attributes, **rest)
         started.append(printer)
         printer.start()
         return printer

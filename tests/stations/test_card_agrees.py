@@ -32,7 +32,7 @@ def card() -> tuple[Card, bytes]:
     agent = counter.agent()
     agent.insert(issuance.card.serial)
     agent.make(issuance)
-    faces.append(agent.client.get(f"/api/v1/station/issuances/{issuance.pk}/face").content)
+    faces.append(agent.faces(issuance)["back"])
     agent.print(issuance, "submitted", "completed")
     issuance.refresh_from_db()
     confirm_look(issuance, good=True, actor=counter.operator)

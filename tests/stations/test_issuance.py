@@ -10,6 +10,7 @@ from production.models import Batch, Card
 from stations.choices import BlankStatus, IssuanceStatus, PrintState
 from stations.models import Issuance, StationBlank
 from stations.services.blanks import BlankMissingError
+from stations.services.card_jobs import face_of, front_of
 from stations.services.issuance import StationBusyError, confirm_look
 from tests.stations.counter import Counter, make_counter
 
@@ -28,9 +29,8 @@ def test_a_card_is_written_read_back_printed_looked_at_and_handed_over(counter: 
     agent = counter.agent()
     agent.insert(serial)
     answer = agent.make(issuance)
-    assert (answer["result"], answer["print"]) == ("printing", {"sides": ["back"], "copies": 1})
-    picture = agent.client.get(f"/api/v1/station/issuances/{issuance.pk}/face")
-    assert picture.content[:2] == b"\xff\xd8"
+    assert (answer["result"], answer["print"]) == ("printing", {"sides": ["front", "back"], "copies": 1})
+    assert agent.faces(issuance) == {"front": front_of(issuance), "back": face_of(issuance)}
     agent.print(issuance, "submitted", "processing", "completed")
     issuance.refresh_from_db()
     assert (issuance.status, issuance.print_state) == (IssuanceStatus.AWAITING_LOOK, PrintState.COMPLETED)

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from stations.agent.testcard import picture
 from stations.printing.codec import Attribute, IppFormatError, Message, Tag, one, parse
-from stations.printing.documents import as_png, document
+from stations.printing.documents import Sheet, as_png, document
 from stations.printing.following import PrintNote, print_face
 from stations.printing.ipp import IppPrinter, http_address
 from stations.printing.media import Medium, medium_of
@@ -26,6 +26,7 @@ from tests.stations.printer import CARD_PRINTER, CardPrinter
 
 StartPrinter = Callable[..., CardPrinter]
 FACE = picture()
+ONE_SIDE = Sheet(Medium(5398, 8560, 4), "one-sided")
 
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 plain = st.one_of(
@@ -85,7 +86,7 @@ class TestCodec:
     def test_nothing_of_the_face_is_shown(self) -> None:
         """R-45: a document is personal."""
         assert "secret" not in repr(Message(2, 1, [], b"secret"))
-        assert "secret" not in repr(document(b"secret", {"image/jpeg"}))
+        assert "secret" not in repr(document([b"secret"], {"image/jpeg"}, ONE_SIDE))
 
 
 def sizes(*pairs: tuple[Any, Any]) -> dict[str, Attribute]:
@@ -143,13 +144,13 @@ class TestWords:
         with Image.open(io.BytesIO(as_png(FACE))) as png, Image.open(io.BytesIO(FACE)) as jpeg:
             assert ImageChops.difference(png.convert("RGB"), jpeg.convert("RGB")).getbbox() is None
         with pytest.raises(FormatRefusedError):
-            document(FACE, {"application/pdf"})
+            document([FACE], {"application/postscript"}, ONE_SIDE)
 
 
 def run(printer: Any, **limits: float) -> tuple[list[str], PrintNote]:
     """Print and return the states that were told, and the last note."""
     told: list[PrintNote] = []
-    last = print_face(printer, FACE, "card-1", told.append, **limits)
+    last = print_face(printer, [FACE], "card-1", told.append, **limits)
     assert told[-1] == last
     return [str(note.state) for note in told], last
 
@@ -167,7 +168,7 @@ class TestRealPrinter:
         with Image.open(printed) as shown, Image.open(io.BytesIO(FACE)) as sent:
             assert shown.size == (1011, 638)
             assert ImageChops.difference(shown.convert("RGB"), sent.convert("RGB")).getbbox() is None
-        asked = dict(line.split("=", 1) for line in (printer.folder / "environment").read_text().splitlines())
+        asked = printer.asked()
         assert (asked["IPP_COPIES"], asked["IPP_SIDES"], asked["IPP_PRINT_SCALING"]) == (
             "1",
             "one-sided",
@@ -189,7 +190,7 @@ class TestRealPrinter:
             if note.state == JobState.STOPPED:
                 printer.hold(held=False)
 
-        last = print_face(IppPrinter(printer.uri), FACE, "card-1", tell)
+        last = print_face(IppPrinter(printer.uri), [FACE], "card-1", tell)
         assert last.state == JobState.COMPLETED
         stopped = next(note for note in told if note.state == JobState.STOPPED)
         assert {"卡槽空", "盖子打开"} <= set(stopped.text.split("、"))
