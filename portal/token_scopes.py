@@ -80,6 +80,8 @@ SCOPES: Mapping[str, Scope] = {
     ),
     "statements.decide": _scope(_("复核结算调整"), "billing.view_adjustment", "billing.decide_adjustment"),
     "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
+    "issuances.read": _scope(_("查看即时制卡"), "stations.view_issuance"),
+    "issuances.print": _scope(_("再次打印未提交的卡"), "stations.view_issuance", "stations.issue_card"),
     "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),
 }
 

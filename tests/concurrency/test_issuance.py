@@ -10,10 +10,11 @@ from portal.audit import verify_chain
 from portal.core.clock import today
 from production.models import Batch, Card, StockMovement
 from production.selectors.stock import balance
-from stations.models import EmergencyCase, Issuance, Station, StationBlank, StationDay
+from stations.models import EmergencyCase, Issuance, IssuanceStep, Station, StationBlank, StationDay
 from stations.services.blanks import close_day, day_figures
 from stations.services.cases import decide_case, open_case
 from stations.services.issuance import confirm_look, start_issuance
+from stations.services.printing import claim_print, print_again
 from stations.services.registry import enrol_station
 from tests.concurrency.rivals import at_once
 from tests.stations.counter import Counter, make_counter
@@ -142,6 +143,20 @@ def test_two_words_on_one_card_are_one_outcome(counter: Counter) -> None:
     issuance.refresh_from_db()
     assert issuance.status == Card.objects.get().outcome
     assert issuance.status in {"good", "rejected"}
+
+
+def test_two_people_who_print_again_at_once_print_once(counter: Counter) -> None:
+    """D8: eight hands on the button, one print; then eight workers with its job, one of them is told."""
+    caches["limits"].clear()
+    issuance = made(counter, counter.start(), "not-submitted")
+    found = at_once([lambda: print_again(issuance, actor=counter.operator)] * 8)
+    assert found == {"True": 1, "print_again_refused": 7}
+    assert list(IssuanceStep.objects.filter(kind="print").values_list("status", flat=True)) == [
+        "failed", "running",
+    ]  # fmt: skip
+    claims = [bytes([number]) * 16 for number in range(8)]
+    found = at_once([lambda claim=claim: claim_print(issuance, claim) for claim in claims])
+    assert found == {"True": 1, "print_claimed": 7}
 
 
 def test_one_case_is_opened_and_decided_once(counter: Counter) -> None:

@@ -43,6 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--virtual", action="store_true", help="virtual reader, cards and printer")
         parser.add_argument("--no-reader", action="store_true", help="a station without a reader")
         parser.add_argument("--no-printer", action="store_true", help="a station without a printer")
+        parser.add_argument("--turn-back", action="store_true", help="backs come out head down: turn them")
         for name, text in PASSED_ON.items():
             parser.add_argument(f"--{name}", default="", help=text)
 
@@ -57,7 +58,7 @@ def agent_arguments(options: Mapping[str, Any]) -> list[str]:
     credential = options["credential_file"] or settings.VAR_DIR / "stations" / f"{options['code']}.credential"
     found = ["--code", options["code"], "--portal", options["portal"], "--credential-file", str(credential)]
     found += [f"--{name}={value}" for name in PASSED_ON if (value := options.get(_option(name)))]
-    flags = ("virtual", "no-reader", "no-printer")
+    flags = ("virtual", "no-reader", "no-printer", "turn-back")
     return [*found, *(f"--{name}" for name in flags if options.get(_option(name)))]
 
 
