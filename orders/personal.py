@@ -11,6 +11,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from orders.models import CardholderRecord, Package
@@ -54,11 +55,11 @@ class PersonalPart:
     @classmethod
     def of(cls, values: NormalisedRecord) -> PersonalPart:
         """Take the part out of a checked row."""
-        return cls(*(getattr(values, name) for name in _PART_NAMES))
+        return cls(*_part_values(values))
 
     def to_json(self) -> str:
         """Return compact JSON, dates as YYYY-MM-DD."""
-        return _PART_JSON.encode({name: getattr(self, name) for name in _PART_NAMES})
+        return _PART_JSON.encode(dict(zip(_PART_NAMES, _part_values(self), strict=True)))
 
     @classmethod
     def from_json(cls, text: str) -> PersonalPart:
@@ -68,6 +69,7 @@ class PersonalPart:
 
 
 _PART_NAMES = tuple(field.name for field in fields(PersonalPart))
+_part_values = attrgetter(*_PART_NAMES)
 _PART_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dt.date.isoformat)
 
 

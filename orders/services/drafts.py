@@ -155,11 +155,12 @@ def insert_drafts(package: Package, drafts: list[Draft]) -> None:
 def insert_accepted(package: Package, drafts: Sequence[Draft], now: datetime) -> set[int]:
     """Insert good drafts as ACCEPTED; return the ids of those no open record stood in the way of."""
     writer = _RowWriter(package, now)
-    rows = [writer.accepted(draft) for draft in drafts]
-    try:  # Mostly nobody stands in the way, and then a plain COPY is enough.
-        copy_rows(CardholderRecord, _FIELDS, rows)
+    ciphers = [writer.cipher(draft) for draft in drafts]  # the rows themselves may not ask the database
+    try:  # Mostly nobody stands in the way, and then a plain COPY is enough; it runs while rows are sealed.
+        copy_rows(CardholderRecord, _FIELDS, map(writer.accepted, drafts, ciphers))
     except IntegrityError:
-        written = copy_insert(CardholderRecord, _FIELDS, rows, on_conflict_do_nothing=True)
+        again = map(writer.accepted, drafts, ciphers)
+        written = copy_insert(CardholderRecord, _FIELDS, again, on_conflict_do_nothing=True)
         return {record_id for (record_id,) in written}
     return {draft.record_id for draft in drafts}
 
@@ -202,13 +203,13 @@ class _RowWriter:
         self.now = now
         self.indexer = files.blind_index()
 
-    def accepted(self, draft: Draft) -> tuple[Any, ...]:
+    def accepted(self, draft: Draft, cipher: FieldCipher) -> tuple[Any, ...]:
         """Return the row of a draft without problems."""
         values = draft.values
         if values is None:
             raise ValueError("an accepted row has values")
         sealed = seal_columns(
-            self._cipher(draft),
+            cipher,
             draft.record_id,
             draft.version,
             number=values.number,
@@ -230,7 +231,7 @@ class _RowWriter:
 
     def returned(self, draft: Draft) -> tuple[Any, ...]:
         """Return the row of a draft that goes back, with its problems and what was received."""
-        cipher, ids = self._cipher(draft), (draft.record_id, draft.version)
+        cipher, ids = self.cipher(draft), (draft.record_id, draft.version)
         number, name = (draft.source[code].strip()[:_RAW_LENGTH] for code in ("AAC002", "AAC003"))
         codes = list(dict.fromkeys(problem.code for problem in draft.problems))
         return (
@@ -245,7 +246,8 @@ class _RowWriter:
             *("", None, self.now, draft.in_ring),
         )
 
-    def _cipher(self, draft: Draft) -> FieldCipher:
+    def cipher(self, draft: Draft) -> FieldCipher:
+        """Return the cipher of the record that a draft becomes."""
         return draft_cipher(self.package, draft) if draft.in_ring else self._package_cipher
 
     @cached_property

@@ -30,6 +30,7 @@ from gmssl_pyx import (
 
 from portal.core.errors import InputRefusedError, PortalError
 
+Bytes = bytes | memoryview
 BLOCK_SIZE = 16
 KEY_SIZE = 16
 DIGEST_SIZE = 32
@@ -153,17 +154,17 @@ class GcmKey:
         encryptor.authenticate_additional_data(context)
         return encryptor.update(plaintext) + encryptor.finalize() + encryptor.tag
 
-    def decrypt(self, nonce: bytes, ciphertext: bytes, tag: bytes, context: bytes) -> bytes:
+    def decrypt(self, nonce: bytes, ciphertext: Bytes, tag: Bytes, context: bytes) -> bytes:
         """Return the plaintext only after its tag held; raise TamperedError otherwise."""
         decryptor = Cipher(self._algorithm, modes.GCM(nonce)).decryptor()
         decryptor.authenticate_additional_data(context)
         plaintext = decryptor.update(ciphertext)
         try:
-            return plaintext + decryptor.finalize_with_tag(tag)
+            return plaintext + decryptor.finalize_with_tag(bytes(tag))
         except (InvalidTag, ValueError) as exc:
             raise TamperedError("密文校验失败：内容、位置或密钥不符") from exc
 
-    def check(self, nonce: bytes, ciphertext: bytes, tag: bytes, context: bytes) -> None:
+    def check(self, nonce: bytes, ciphertext: Bytes, tag: Bytes, context: bytes) -> None:
         """Raise TamperedError unless the tag holds; twenty times as fast as decrypting, and as strict.
 
         GHASH runs over padded context, padded ciphertext and their lengths (SP 800-38D, 6.4). Hashed as
@@ -178,10 +179,11 @@ class GcmKey:
         if not compare_digest(found.to_bytes(TAG_SIZE, "big"), tag):
             raise TamperedError("密文校验失败：内容、位置或密钥不符")
 
-    def _hashed(self, nonce: bytes, ciphertext: bytes, context: bytes) -> int:
+    def _hashed(self, nonce: bytes, ciphertext: Bytes, context: bytes) -> int:
         encryptor = Cipher(self._algorithm, modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(context + bytes(-len(context) % BLOCK_SIZE))
-        encryptor.authenticate_additional_data(ciphertext + bytes(-len(ciphertext) % BLOCK_SIZE))
+        encryptor.authenticate_additional_data(ciphertext)
+        encryptor.authenticate_additional_data(bytes(-len(ciphertext) % BLOCK_SIZE))
         encryptor.finalize()
         return int.from_bytes(encryptor.tag, "big")
 

@@ -13,7 +13,7 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO
 
-from portal.core.crypto import KEY_SIZE, NONCE_SIZE, TAG_SIZE, GcmKey, TamperedError, derive_key, sm3
+from portal.core.crypto import KEY_SIZE, NONCE_SIZE, TAG_SIZE, Bytes, GcmKey, TamperedError, derive_key, sm3
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +24,7 @@ DEFAULT_CHUNK_SIZE = 16 * 1024
 MIN_CHUNK_SIZE = 1024
 MAX_CHUNK_SIZE = 1024 * 1024
 _CACHED_CHUNKS = 8
+_READ_AHEAD = 128 * 1024
 
 _MAGIC = b"SM4SEAL1"
 _HEADER = struct.Struct(">8sI16s")  # magic, chunk size, salt of the file's own key
@@ -43,7 +44,7 @@ class ChunkCipher:
         """Return ciphertext || tag of chunk `index`."""
         return self._gcm.encrypt(index.to_bytes(NONCE_SIZE, "big"), plaintext, self._place(index, last))
 
-    def open(self, index: int, sealed: bytes, *, last: bool) -> bytes:
+    def open(self, index: int, sealed: Bytes, *, last: bool) -> bytes:
         """Return the plaintext of chunk `index`; raise TamperedError naming the chunk."""
         nonce = index.to_bytes(NONCE_SIZE, "big")
         try:
@@ -51,7 +52,7 @@ class ChunkCipher:
         except TamperedError as exc:
             raise TamperedError("密文块校验失败：内容、顺序或密钥不符", where=f"第 {index + 1} 块") from exc
 
-    def check(self, index: int, sealed: bytes, *, last: bool) -> None:
+    def check(self, index: int, sealed: Bytes, *, last: bool) -> None:
         """Raise TamperedError naming the chunk unless its tag holds; nothing is decrypted."""
         nonce = index.to_bytes(NONCE_SIZE, "big")
         try:
@@ -98,6 +99,7 @@ class SealedReader(io.RawIOBase):
         self._offset = offset
         self._position = 0
         self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._ahead, self._ahead_from = memoryview(b""), 0
 
     @property
     def length(self) -> int:
@@ -175,17 +177,31 @@ class SealedReader(io.RawIOBase):
     def _open(self, index: int) -> bytes:
         return self._cipher.open(index, self._sealed(index), last=index == self._last)
 
-    def _sealed(self, index: int) -> bytes:
-        """Read one chunk as it lies in the file."""
+    def _sealed(self, index: int) -> memoryview:
+        """Return one chunk as it lies in the file; who reads on gets the following ones with it."""
+        step = self._chunk_size + TAG_SIZE
+        start = (index - self._ahead_from) * step
+        if start == len(self._ahead) and start:
+            self._ahead, start = self._stored(index, max(1, _READ_AHEAD // step)), 0
+            self._ahead_from = index
+        elif not 0 <= start < len(self._ahead):
+            self._ahead, start = self._stored(index, 1), 0
+            self._ahead_from = index
+        return self._ahead[start : start + step]
+
+    def _stored(self, index: int, count: int) -> memoryview:
+        """Read `count` chunks from `index` on, fewer at the end, as they lie in the file."""
         start = index * self._chunk_size
-        size = min(self._chunk_size, self._length - start) + TAG_SIZE
+        count = min(count, self._last + 1 - index)
+        size = min(count * self._chunk_size, self._length - start) + count * TAG_SIZE
         self._file.seek(self._offset + start + index * TAG_SIZE)
-        sealed = self._file.read(size)
-        if len(sealed) != size:
+        stored = self._file.read(size)
+        if len(stored) != size:
+            cut = index + len(stored) // (self._chunk_size + TAG_SIZE)
             raise TamperedError(
-                "密文不完整", where=f"第 {index + 1} 块", expected=f"{size} 字节", got=f"{len(sealed)} 字节"
+                "密文不完整", where=f"第 {cut + 1} 块", expected=f"{size} 字节", got=f"{len(stored)} 字节"
             )
-        return sealed
+        return memoryview(stored)
 
 
 class SealedWriter(io.RawIOBase):
