@@ -24,6 +24,10 @@ from portal.core.idnumbers import mask_number
 
 # The last net under what somebody logs by mistake: numbers of persons and accounts are 15 to 19 digits long.
 _NUMBER_LIKE = re.compile(r"(?<![0-9A-Za-z])[0-9]{14,18}[0-9Xx](?![0-9A-Za-z])")
+# Words of our own addresses and keys of rows; numbers of persons, cards and accounts have ten digits or more.
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]{0,64}")
+_LONG_NUMBER = re.compile(r"[0-9]{10}")
+_ADDRESS = re.compile(r"/\S*")
 _DEEPEST = 5
 Found = tuple[type[BaseException], BaseException, Any] | tuple[None, None, None]
 
@@ -50,16 +54,38 @@ def masked(text: str) -> str:
     return _NUMBER_LIKE.sub(lambda found: mask_number(found[0]), text)
 
 
+def quiet_path(path: str) -> str:
+    """Return an address with `…` for each part that could be somebody's, and without its query."""
+    parts = path.partition("?")[0].split("/")
+    plain = (_PLAIN.fullmatch(part) and not _LONG_NUMBER.search(part) for part in parts)
+    return "/".join(part if is_plain else "…" for part, is_plain in zip(parts, plain, strict=True))
+
+
+def _quiet(argument: object) -> object:
+    return (
+        _ADDRESS.sub(lambda found: quiet_path(found[0]), argument) if isinstance(argument, str) else argument
+    )
+
+
 class QuietFormatter(logging.Formatter):
     """Format log records without the messages of exceptions."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the record; what another formatter cached of its exception is not used."""
-        kept, record.exc_text = record.exc_text, None
+        """Format the record; what another formatter cached of its exception is not used.
+
+        What is logged of a request quotes its address, which somebody may have typed a name into.
+        """
+        kept, record.exc_text, record.args = (record.exc_text, record.args), None, self._arguments(record)
         try:
             return masked(super().format(record))
         finally:
-            record.exc_text = kept
+            record.exc_text, record.args = kept
+
+    @staticmethod
+    def _arguments(record: logging.LogRecord) -> Any:
+        if getattr(record, "request", None) is None or not isinstance(record.args, tuple):
+            return record.args
+        return tuple(_quiet(argument) for argument in record.args)
 
     def formatException(self, ei: Found) -> str:  # noqa: N802 - the name of the method that is overridden
         """Describe an exception."""

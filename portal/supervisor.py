@@ -158,6 +158,7 @@ def services(*, host: str, port: int, workers: int, station: bool) -> list[Servi
     web += ["--graceful-timeout", "5", "--max-requests", "5000", "--max-requests-jitter", "500"]
     web += ["--no-control-socket"]  # it would stand in the home folder, one for all portals of a user
     web += ["--access-logfile", "-", "--access-logformat", ACCESS_LOG_FORMAT]
+    web += ["--logger-class", "portal.server_log.QuietLog"]
     found = [Service("web", tuple(web))]
     found += [Service(f"worker.{n}", (*manage, "worker")) for n in range(1, workers + 1)]
     found += [Service("scheduler", (*manage, "scheduler"))]

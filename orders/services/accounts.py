@@ -31,6 +31,7 @@ from portal.choices import OrganisationKind
 from portal.core.clock import format_moment
 from portal.core.crypto import sm3_hasher
 from portal.core.errors import ConflictError, InputRefusedError, PortalError
+from portal.core.idnumbers import without_numbers
 from portal.core.keystore import KeyPurpose
 from portal.core.sheets import Column, write_list
 from portal.files import keystore, remove, write_sealed
@@ -90,8 +91,9 @@ def upload_account_file(file: BinaryIO, *, file_name: str, bank: Organisation, a
 
 
 def plain_name(file_name: str) -> str:
-    """Return the last part of a name as somebody sent it: for people to read, never a path."""
-    return os.path.basename(file_name.replace("\\", "/"))[-200:] or "accounts"  # noqa: PTH119 -- no path
+    """Return the last part of a name as somebody sent it: to be read, never a path nor somebody's number."""
+    last = os.path.basename(file_name.replace("\\", "/"))  # noqa: PTH119 -- no path
+    return without_numbers(last)[-200:] or "accounts"
 
 
 def bank_profile(bank: Organisation) -> BankProfile:

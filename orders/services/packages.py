@@ -23,6 +23,7 @@ from portal.audit import unit_of_work
 from portal.bulk import next_ids
 from portal.core.errors import InputRefusedError, PortalError
 from portal.core.excerpt import excerpt
+from portal.core.idnumbers import without_numbers
 from portal.core.keystore import KeyMissingError, KeyPurpose
 from portal.core.seal import Envelope, extract_payload, read_envelope, unwrap_content_key
 from portal.models import Organisation, User
@@ -52,7 +53,7 @@ def receive_package(file: BinaryIO, *, file_name: str, actor: User) -> Package:
     Raises an InputRefusedError whose code is also the refused row's. A crash leaves nothing that can be read.
     """
     require(actor, "orders.receive_package")
-    arrival = _Arrival(file, excerpt(file_name.rpartition("/")[2], 100), actor)
+    arrival = _Arrival(file, excerpt(without_numbers(file_name.rpartition("/")[2]), 100), actor)
     try:
         envelope, sender_key = _verified(arrival)
         return _kept(arrival, envelope, sender_key)

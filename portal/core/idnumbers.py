@@ -57,6 +57,9 @@ class DocumentKind(StrEnum):
     FOREIGNER = "foreigner"
 
 
+_NUMBER_LIKE = re.compile(r"(?<!\d)\d{14,18}[\dXx](?!\d)", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class IdNumber:
     """A number that passed every rule of its kind.
@@ -102,6 +105,11 @@ def mask_number(number: str) -> str:
     if len(number) < 12:
         return "*" * len(number)
     return f"{number[:4]}{'*' * (len(number) - 8)}{number[-4:]}"
+
+
+def without_numbers(text: str) -> str:
+    """Mask whatever in a text has the form of a person's, a card's or an account's number (R-45)."""
+    return _NUMBER_LIKE.sub(lambda found: mask_number(found[0]), text)
 
 
 def _parse_digits(value: str, today: dt.date, column: str) -> IdNumber | Problem:

@@ -16,6 +16,7 @@ from portal.core.idnumbers import (
     mask_number,
     normalise_number,
     parse_number,
+    without_numbers,
 )
 from portal.core.problems import Problem
 
@@ -173,3 +174,21 @@ def test_countries_are_the_248_of_iso_3166_and_three_of_icao() -> None:
     assert len(COUNTRIES) == 251
     assert {"USA", "GBR", "VNM", "XXA"} <= COUNTRIES
     assert "CHN" not in COUNTRIES
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("440608199807073996.scp", "4406**********3996.scp"),
+        ("44060819980707399X.scp", "4406**********399X.scp"),
+        ("卡6222021234567890123号.xlsx", "卡6222***********0123号.xlsx"),
+        ("accounts_440608980707399_2.csv", "accounts_4406*******7399_2.csv"),
+        ("GD20261123-001.sealed", "GD20261123-001.sealed"),
+        ("20261123093000.csv", "20261123093000.csv"),
+        ("12345678901234567890.csv", "12345678901234567890.csv"),
+        ("", ""),
+    ],
+)
+def test_numbers_in_names_of_files_are_masked(text: str, kept: str) -> None:
+    """R-45: what a sender called a file is kept and shown; a date, a time and a package's number stay."""
+    assert without_numbers(text) == kept
