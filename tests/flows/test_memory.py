@@ -93,6 +93,7 @@ def test_intake_and_its_returns_stream(world: World, tmp_path: Path) -> None:
     assert_flat(*peaks)
 
 
+@pytest.mark.timeout(900)  # thousands of cards, on whatever machine
 @pytest.mark.django_db
 def test_making_and_listing_cards_streams(own_folders: None) -> None:
     """Issue: the same for a batch from its preparation to the delivery lists."""
