@@ -47,6 +47,7 @@ VERBS = {
     "begun": _("开始登记"),
     "blank_returned": _("退回白卡"),
     "blanks_received": _("领入白卡"),
+    "blanks_spoiled": _("报废白卡"),
     "blanks_taken": _("领用白卡"),
     "cards_settled": _("认定卡片结果"),
     "changed": _("修改"),

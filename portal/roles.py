@@ -55,7 +55,7 @@ _PURCHASER_READ = (
     | _QUALITY_READ
     | _BILLING_READ
     | _STATIONS_READ
-    | {"portal.view_organisation"}
+    | {"portal.view_organisation", "stations.view_feederrun"}
 )
 _SUPPLIER_READ = (
     frozenset(
@@ -65,6 +65,7 @@ _SUPPLIER_READ = (
     | _QUALITY_READ
     | _BILLING_READ
     | _STATIONS_READ
+    | {"stations.view_feederrun"}
 )
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
@@ -112,7 +113,12 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "portal.view_task",
     },
     Role.SUPPLIER_PLANNER: _SUPPLIER_READ
-    | {"production.plan_batch", "production.propose_plan", "production.manage_roster"},
+    | {
+        "production.plan_batch",
+        "production.propose_plan",
+        "production.manage_roster",
+        "stations.stop_feeder",
+    },
     Role.SUPPLIER_OPERATOR: _SUPPLIER_READ
     | {
         "production.prepare_batch",
@@ -121,10 +127,13 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
         "production.pack_batch",
         "production.dispatch_batch",
         "production.decide_unknown",
+        "stations.run_feeder",
+        "stations.stop_feeder",
         "portal.view_task",
     },
     Role.SUPPLIER_QUALITY: _SUPPLIER_READ
     | {
+        "stations.stop_feeder",
         "quality.inspect_batch",
         "quality.record_defect",
         "quality.place_hold",

@@ -159,6 +159,9 @@ CARD_INITIALISER = env.str("CARD_INITIALISER", default="440600000001")  # 初始
 LINE_WRONG_RATE = env.float("LINE_WRONG_RATE", default=0.0003)
 LINE_BAD_RATE = env.float("LINE_BAD_RATE", default=0.0006)
 LINE_UNKNOWN_RATE = env.float("LINE_UNKNOWN_RATE", default=0.0002)
+# Stations with a feeder: cards in a batch at most, and how many in a row may fail before it stops.
+FEEDER_MOST_CARDS = env.int("FEEDER_MOST_CARDS", default=200)
+FEEDER_MOST_REJECTS = env.int("FEEDER_MOST_REJECTS", default=3)
 INTAKE_DIR = Path(env.str("INTAKE_DIR", default=str(VAR_DIR / "intake")))  # the watched folder
 MAX_PACKAGE_BYTES = env.int("MAX_PACKAGE_BYTES", default=8 * 2**30)
 MAX_ACCOUNT_FILE_BYTES = env.int("MAX_ACCOUNT_FILE_BYTES", default=64 * 2**20)

@@ -13,6 +13,7 @@ class IssuanceStatus(models.TextChoices):
     RUNNING = "running", _("写卡中")
     PRINTING = "printing", _("打印中")
     AWAITING_LOOK = "awaiting_look", _("待确认外观")
+    MADE = "made", _("已制成")  # at a feeder: the batch's own inspection still decides
     GOOD = "good", _("良品")
     REJECTED = "rejected", _("废品")
     UNKNOWN = "unknown", _("结果未知")
@@ -75,3 +76,11 @@ class PrintState(models.TextChoices):
     ABORTED = "aborted", _("打印中止")
     CANCELED = "canceled", _("打印取消")
     LOST = "lost", _("失去联系")
+
+
+class FeederStatus(models.TextChoices):
+    """Where a batch at a station with a feeder stands."""
+
+    RUNNING = "running", _("制作中")
+    STOPPED = "stopped", _("已停")
+    ENDED = "ended", _("已完成")

@@ -6,6 +6,7 @@ SELF_TEST = "stations.agent.jobs.self_test"
 ISSUE = "stations.agent.jobs.issue"
 RESOLVE = "stations.agent.jobs.resolve"
 PRINT_AGAIN = "stations.agent.jobs.print_written"
+FEED = "stations.agent.jobs.feed"
 PRINT_TEST = "stations.agent.jobs.print_test"
 
 

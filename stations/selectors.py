@@ -57,7 +57,7 @@ def throughput(station: Station) -> list[DayCounts]:
     """Return what a station made on each of its latest days, newest first (R-24)."""
     since = timezone.now() - dt.timedelta(days=DAYS_SHOWN)
     ended: dict[str, Any] = {
-        "good": Count("id", filter=Q(status=IssuanceStatus.GOOD)),
+        "good": Count("id", filter=Q(status__in=[IssuanceStatus.GOOD, IssuanceStatus.MADE])),
         "rejected": Count("id", filter=Q(status__in=[IssuanceStatus.REJECTED, IssuanceStatus.CANCELLED])),
         "unknown": Count("id", filter=Q(status=IssuanceStatus.UNKNOWN)),
     }

@@ -80,6 +80,11 @@ def _unknown(row: Card) -> bool:
     return row.outcome == Outcome.UNKNOWN
 
 
+def _unknown_at_line(row: Card) -> bool:
+    """Leave what a station made to its own reader."""
+    return _unknown(row) and not row.machine_file.station
+
+
 def _undecided(row: Card) -> bool:
     return _unknown(row) and not row.decisions.filter(status=RequestStatus.REQUESTED).exists()
 
@@ -217,7 +222,7 @@ class CardAdmin(ScopedAdmin[Card]):
     @verb(
         label=_("重新读卡"),
         permission="production.decide_unknown",
-        when=_unknown,
+        when=_unknown_at_line,
         icon="contactless",
         variant=ActionVariant.PRIMARY,
         help_text=_("将卡片放入读写器：内容相符为良品，不符为废品，读不出则仍为未知。"),

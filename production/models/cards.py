@@ -51,6 +51,7 @@ class MachineFile(ScopedModel):
     report_name = models.CharField(max_length=200, blank=True)
     digest = models.BinaryField(_("SM3 摘要"), max_length=32, null=True)
     seconds_per_card = models.FloatField(_("每张用时（秒）"), null=True)
+    station = models.CharField(_("制卡点"), max_length=32, blank=True)
 
     class Meta:
         verbose_name = _("机器文件")

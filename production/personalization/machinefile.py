@@ -14,11 +14,12 @@ only (R-25).
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from portal.core.crypto import DIGEST_SIZE, sm3_hasher
 from portal.core.errors import InputRefusedError
@@ -50,6 +51,14 @@ class Source(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, none at the end."""
+        ...
+
+
+class SeekableSource(Source, Protocol):
+    """A source in which cards can be passed over; a sealed one decrypts only what is read."""
+
+    def seek(self, offset: int, whence: int, /) -> int:
+        """Move, from the present place with whence 1."""
         ...
 
 
@@ -157,6 +166,20 @@ class MachineFileReader:
             yield card
             last, count = card.sequence, count + 1
         self._trailer(count)
+
+    def find(self, serial: str) -> MachineCard:
+        """Return the card of one blank, passing the others over; raise MachineFileError without it.
+
+        For seekable sources inside a seal: the trailer is not reached, a sealed reader decrypts what is read.
+        """
+        source = cast("SeekableSource", self._source)
+        wanted = _prefixed(serial.encode())
+        while size := self._length(MAX_CARD, serial):
+            head = _read_exactly(source, min(size, _U32.size + len(wanted)), serial)
+            if head[_U32.size :] == wanted:
+                return self._card(head + _read_exactly(source, size - len(head), serial), serial)
+            source.seek(size - len(head), io.SEEK_CUR)
+        raise MachineFileError("机器文件中没有这张白卡", where=serial)
 
     def _trailer(self, count: int) -> None:
         (declared,) = _U32.unpack(self._take(_U32.size, "张数"))

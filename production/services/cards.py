@@ -98,9 +98,12 @@ def release_batch_hold(batch: Batch, *, actor: User) -> Batch:
 def read_unknown(card: Card, *, actor: User) -> Card:
     """Put an unknown card into a reader: right content makes it good, other content rejected (R-18).
 
-    A card that stays mute stays unknown; two people then decide.
+    A card that stays mute stays unknown; two people then decide. The line's cards only: UnknownCardError for
+    one that a station made, which is read in that station's reader.
     """
     require(actor, "production.decide_unknown", card)
+    if station := card.machine_file.station:
+        raise UnknownCardError("该卡由制卡点制作，请在制卡点重新读卡", where=card.serial, got=station)
     with unit_of_work(actor) as work:
         fresh = _locked_unknown(card)
         outcome, reason = _judge(fresh)

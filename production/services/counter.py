@@ -180,16 +180,24 @@ def report_card(card: Card, report: CounterReport, *, actor: User) -> Card:
         run = locked(fresh.machine_file)
         with write_sealed(report_name(run), batch.key_id) as sink:
             write_report(sink, run_label(run), iter([_made(fresh, report)]))
-        outcome = _OUTCOMES[report.outcome]
-        fresh.outcome, fresh.reason = outcome, report.reason
-        fresh.machine, fresh.operator = report.machine[:32], report.operator[:50]
-        fresh.made_at = report.finished_at
-        fresh.save(update_fields=["outcome", "reason", "machine", "operator", "made_at"])
-        BatchItem.objects.filter(pk=fresh.item_id).update(status=POSITION[outcome])
+        outcome = note_outcome(fresh, report)
+        run.station = fresh.machine
+        run.save(update_fields=["station"])
         move(run, RunStatus.MADE, actor=system, details={"reported": 1}, report_name=report_name(run))
         move(batch, BatchStatus.INSPECTING, actor=system, details={"pass": batch.pass_number})
         work.record("card.reported", fresh, outcome=str(outcome), reason=report.reason)
     return fresh
+
+
+def note_outcome(card: Card, report: CounterReport) -> Outcome:
+    """Write a report onto a locked card and its position; part of the caller's unit of work."""
+    outcome = _OUTCOMES[report.outcome]
+    card.outcome, card.reason = outcome, report.reason
+    card.machine, card.operator = report.machine[:32], report.operator[:50]
+    card.made_at = report.finished_at
+    card.save(update_fields=["outcome", "reason", "machine", "operator", "made_at"])
+    BatchItem.objects.filter(pk=card.item_id).update(status=POSITION[outcome])
+    return outcome
 
 
 def _made(card: Card, report: CounterReport) -> MadeCard:

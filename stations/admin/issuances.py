@@ -15,13 +15,14 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from portal.adminkit import ScopedAdmin, badge, exact_filter, grouped, link, register, status_column, table
 from portal.adminkit.columns import Colour, told_column
-from production.admin.references import reference_column
+from production.admin.references import reference, reference_column
 from stations.choices import StepStatus
 from stations.models import Issuance, IssuanceStep
 from stations.selectors import limit_of, parts_of
 
 COLOURS: Mapping[str, Colour] = {
-    "queued": "info", "running": "info", "printing": "info", "awaiting_look": "warning", "good": "success",
+    "queued": "info", "running": "info", "printing": "info", "awaiting_look": "warning", "made": "success",
+    "good": "success",
     "rejected": "danger", "unknown": "warning", "resolving": "info", "cancelled": "",
 }  # fmt: skip
 STEP_COLOURS: Mapping[str, Colour] = {"running": "info", "done": "success", "failed": "danger"}
@@ -97,9 +98,11 @@ class IssuanceAdmin(ScopedAdmin[Issuance]):
         ]
         return table([_t("部分"), _t("用时（秒）"), _t("招标要求"), _t("说明")], rows)
 
-    @display(description=_("柜台页面"))
-    def counter_link(self, row: Issuance) -> SafeString:
-        """Lead to where the card is worked on."""
+    @display(description=_("办理页面"))
+    def counter_link(self, row: Issuance) -> SafeString | str:
+        """Lead to where the card is worked on; a batch's card is on the page of its run."""
+        if row.feeder_run is not None:
+            return reference(row.feeder_run, _t("送卡制作"))
         return link(reverse("counter-issuance", args=[row.pk]), _t("打开"))
 
 

@@ -79,7 +79,20 @@ class StationAdmin(EditableAdmin[Station]):
         organisation_filter("operator", OrganisationKind.SUPPLIER, _("运营单位")),
     )
     fieldsets: ClassVar[tuple[Any, ...]] = (
-        (None, {"fields": ("code", "name", "place", "operator", "is_active", "front_is_preprinted")}),
+        (
+            None,
+            {
+                "fields": (
+                    "code",
+                    "name",
+                    "place",
+                    "operator",
+                    "has_feeder",
+                    "is_active",
+                    "front_is_preprinted",
+                )
+            },
+        ),
         (
             _("状态"),
             {

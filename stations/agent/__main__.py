@@ -53,7 +53,10 @@ def client_of(options: Options) -> PortalClient:
 
 def bench_of(options: Options, profile: str) -> Bench:
     """Return reader and printer as the options name them."""
-    plan = ReaderPlan(options.virtual, options.reader, options.psam_reader, profile, options.area or "440600")
+    plan = ReaderPlan(
+        options.virtual, options.reader, options.psam_reader, profile, options.area or "440600",
+        options.hopper, options.faults,
+    )  # fmt: skip
     return Bench(
         client_of(options),
         CardReader(plan) if options.has_reader else NoReader(),

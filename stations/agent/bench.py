@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class Bench:
     reader_name: str = ""
     running: int | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
+    stopping: threading.Event = field(default_factory=threading.Event)
     card_seconds: float = CARD_SECONDS
     print_seconds: float = PRINT_SECONDS
     sides: tuple[str, ...] = (FRONT, BACK)  # what the portal said last

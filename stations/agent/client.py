@@ -129,6 +129,16 @@ class PortalClient:
         except (KeyError, TypeError, ValueError) as exc:
             raise PortalUnreachableError("应答不是门户的", where=self._base) from exc
 
+    def next_card(self, run: int, atr: bytes, stopped: tuple[str, str] | None) -> dict[str, Any]:
+        """Say which blank lies in the reader, or what stopped the feeder; the answer is what to do next."""
+        told = stopped and {"code": stopped[0][:64], "text": stopped[1][:200]}
+        return self._insist("POST", f"feeder-runs/{run}/next", {"atr": atr.hex(), "stopped": told})
+
+    def current_run(self) -> int | None:
+        """Return the batch that this station is to go on with, None without one."""
+        found = self._insist("GET", "feeder-run", None)["run"]
+        return None if found is None else int(found)
+
     def redeem(self, one_time: str) -> str:
         """Exchange a one-time code for the station's credential."""
         answer = self._ask("POST", "enrol", {"code": self._code, "one_time": one_time}).json()

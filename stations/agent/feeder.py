@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from production.personalization.blank import chip_serial
-from stations.transport.base import CardSilentError, Transport
+from stations.transport.base import CardSilentError, HopperEmptyError, Transport
 from stations.transport.virtual import VirtualTransport
 from stations.virtual.card import SmartCard, blank_card
+from stations.virtual.faults import parse_fault
 from stations.virtual.samples import sample_card
 
 VIRTUAL_NAME = "虚拟读写器"
@@ -90,8 +92,12 @@ class VirtualFeeder:
 
     psam: Transport | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, hopper: int = 0, faults: Sequence[str] = ()) -> None:
+        """`hopper`: how many blanks it holds, 0 for any number; `faults`: `SERIAL:FAULT` each."""
         self._sample = sample_card()
+        self._hopper = hopper
+        self._faults = [fault.partition(":") for fault in faults]
+        self._drawn = 0
         self._cards: dict[str, SmartCard] = {}
         self._reader = VirtualTransport(self._sample)
         self.transport: Transport = self._reader
@@ -114,10 +120,14 @@ class VirtualFeeder:
         self._reader.insert(self._sample)
 
     def feed(self, serial: str) -> bool:
-        """Put the card with this serial in, a new blank the first time."""
+        """Put the card with this serial in, a new blank the first time; raise HopperEmptyError."""
         if serial not in self._cards:
+            if 0 < self._hopper <= self._drawn:
+                raise HopperEmptyError("虚拟卡仓已空")
+            self._drawn += 1
             if len(self._cards) >= MOST_CARDS:
                 del self._cards[next(iter(self._cards))]
-            self._cards[serial] = blank_card(chip_serial(serial))
+            faults = [parse_fault(fault) for whose, _, fault in self._faults if whose == serial]
+            self._cards[serial] = blank_card(chip_serial(serial), faults=faults)
         self._reader.insert(self._cards[serial])
         return True

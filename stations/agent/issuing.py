@@ -35,13 +35,16 @@ class NoPrinterError(PortalError):
     code = "no_printer"
 
 
-def make_card(bench: Bench, issuance: int) -> None:
-    """Carry one issuance, or the reading again of an unknown card, to where the portal's people go on."""
+def make_card(bench: Bench, issuance: int, *, prints: bool = True) -> None:
+    """Carry one issuance, or the reading again of an unknown card, to where the portal's people go on.
+
+    `prints`: a printer is needed; a plant may print elsewhere.
+    """
     tell_of_the_past(bench)
     bench.running, bench.watch = issuance, Stopwatch()
     bench.journal.write(issuance, 0)
     try:
-        _make(bench, issuance)
+        _make(bench, issuance, prints)
     except AnswerRefusedError as exc:  # it was ended elsewhere: cancelled, swept, told before a restart
         logger.warning("issuance %d: the portal goes no further (%s)", issuance, exc.got)
     finally:
@@ -50,9 +53,10 @@ def make_card(bench: Bench, issuance: int) -> None:
     bench.journal.clear()
 
 
-def _make(bench: Bench, issuance: int) -> None:
+def _make(bench: Bench, issuance: int, prints: bool) -> None:
     try:
-        _printer(bench)
+        if prints:
+            _printer(bench)
         answer = _begun(bench, issuance)
     except TransportError as exc:
         answer = _refuse(bench, issuance, exc)

@@ -9,11 +9,12 @@ from typing import Any
 
 from portal.core.errors import PortalError
 from stations.agent.bench import Bench
+from stations.agent.feeding import feed_batch
 from stations.agent.issuing import NoPrinterError, make_card, print_again
 from stations.agent.testcard import pictures
 from stations.printing.following import PrintNote, print_face
 from stations.printing.printer import JobState, PrinterError
-from stations.queues import ISSUE, PRINT_AGAIN, PRINT_TEST, RESOLVE, SELF_TEST
+from stations.queues import FEED, ISSUE, PRINT_AGAIN, PRINT_TEST, RESOLVE, SELF_TEST
 
 logger = logging.getLogger(__name__)
 MOST_MILLISECONDS = 600_000
@@ -42,12 +43,17 @@ def issue(bench: Bench, issuance_id: int) -> None:
 
 def resolve(bench: Bench, issuance_id: int) -> None:
     """Read a card again whose outcome is unknown: the same exchange, the portal asks other commands."""
-    make_card(bench, issuance_id)
+    make_card(bench, issuance_id, prints=False)  # reading needs no printer; a face that has none waits
 
 
 def print_written(bench: Bench, issuance_id: int) -> None:
     """Print a written card that no printer took yet."""
     print_again(bench, issuance_id)
+
+
+def feed(bench: Bench, feeder_run_id: int) -> None:
+    """Make a batch, card after card from the feeder."""
+    feed_batch(bench, feeder_run_id)
 
 
 def _report(bench: Bench, self_test_id: int, work: Callable[[], int]) -> None:
@@ -80,5 +86,6 @@ ALLOWED: Mapping[str, Callable[[Bench, int], None]] = {
     ISSUE: issue,
     RESOLVE: resolve,
     PRINT_AGAIN: print_written,
+    FEED: feed,
 }
 """Every function an agent runs, by the name that its jobs carry."""

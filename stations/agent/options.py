@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from portal.core.errors import PortalError
 from stations.agent.client import is_loopback
+from stations.virtual.faults import parse_fault
 
 HEARTBEAT_SECONDS = 10.0
 VIRTUAL_PRINTER = "virtual"
@@ -50,6 +51,8 @@ class Options:
     ca_file: str = ""
     journal: Path | None = None
     card_seconds: float = 120.0
+    hopper: int = 0
+    faults: tuple[str, ...] = ()
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -66,7 +69,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
     credential = _credential(given.credential_file, lacking)
     if not (given.virtual or given.no_reader) and importlib.util.find_spec(DRIVER) is None:
         lacking.append(NO_DRIVER)
-    lacking += _printer_problems(given)
+    lacking += _printer_problems(given) + _fault_problems(given.virtual_fault)
     if lacking:
         raise IncompleteError(lacking)
     return _complete(given, redis_url, credential)
@@ -92,6 +95,8 @@ def _complete(given: argparse.Namespace, redis_url: str, credential: str) -> Opt
         ca_file=given.ca_file,
         journal=journal,
         card_seconds=given.card_seconds,
+        hopper=given.virtual_hopper,
+        faults=tuple(given.virtual_fault),
     )
 
 
@@ -138,6 +143,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     for name, (variable, text) in texts.items():
         parser.add_argument(f"--{name}", default=environment.get(f"STATION_{variable}", ""), help=text)
     parser.add_argument("--virtual", action="store_true", help="使用虚拟读写器、虚拟卡和虚拟打印机")
+    parser.add_argument(
+        "--virtual-hopper", type=int, default=0, metavar="N", help="虚拟卡仓中的白卡张数，0 为不限"
+    )
+    parser.add_argument(
+        "--virtual-fault", action="append", default=[], metavar="序列号:故障", help="演示：某张虚拟卡的故障"
+    )
     parser.add_argument("--no-reader", action="store_true", help="本制卡点没有读写器")
     parser.add_argument("--no-printer", action="store_true", help="本制卡点没有打印机")
     parser.add_argument("--turn-back", action="store_true", help="测试卡的背面上下颠倒时：背面再转 180 度")
@@ -176,6 +187,16 @@ def _printer_problems(given: argparse.Namespace) -> list[str]:
         problems.append("打印机：应为 ipp://localhost/printers/队列 或 ipps://主机/ipp/print")
     elif parts.scheme == "ipp" and not is_loopback(given.printer):
         problems.append("打印机：卡面不能明文传输，须用 ipps（本机的打印队列除外）")
+    return problems
+
+
+def _fault_problems(faults: Sequence[str]) -> list[str]:
+    problems = []
+    for fault in faults:
+        try:
+            parse_fault(fault.partition(":")[2])
+        except ValueError as exc:
+            problems.append(f"虚拟卡故障 {fault[:60]}：{exc}")
     return problems
 
 

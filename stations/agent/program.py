@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from portal.core.errors import PortalError
 from stations.agent.bench import Bench
 from stations.agent.client import CredentialRefusedError, PortalClient
+from stations.agent.feeding import feed_batch
 from stations.agent.issuing import tell_of_the_past
 from stations.agent.jobs import ALLOWED
 from stations.agent.options import Options
@@ -35,7 +36,7 @@ class Agent:
         self._options = options
         self._bench = bench
         self._client = client
-        self._stopping = threading.Event()
+        self._stopping = bench.stopping
         self._trouble = ""
         self._lacking = ""
 
@@ -84,9 +85,11 @@ class Agent:
         return True
 
     def _tell_of_the_past(self) -> None:
-        """Tell of a killed agent's issuance; a portal that is away hears of it before the next card."""
+        """Tell of a killed agent's issuance and go on with its batch; a portal that is away hears later."""
         try:
             tell_of_the_past(self._bench)
+            if run := self._bench.client.current_run():
+                feed_batch(self._bench, run)
         except PortalError as exc:
             self._note(exc)
 

@@ -42,8 +42,9 @@ _ERRORS: dict[str, type[base.TransportError]] = {
     kind.code: kind
     for kind in (
         base.TransportError, base.NoReaderError, base.ReaderGoneError, base.ReaderBusyError,
-        base.AmbiguousReaderError, base.ReaderServiceError, base.NoCardError, base.CardPulledError,
-        base.CardResetError, base.CardSilentError, base.ProtocolError, CommandRefusedError,
+        base.AmbiguousReaderError, base.ReaderServiceError, base.NoCardError, base.HopperEmptyError,
+        base.CardPulledError, base.CardResetError, base.CardSilentError, base.ProtocolError,
+        CommandRefusedError,
     )
 }  # fmt: skip
 

@@ -31,6 +31,8 @@ class ReaderPlan:
     psam_name: str = ""
     profile: str = "sssc-3.0-sm4"
     area: str = "440600"
+    hopper: int = 0
+    faults: tuple[str, ...] = ()
 
 
 Order = tuple[str, tuple[Any, ...]]
@@ -44,7 +46,9 @@ def serve(link: Connection, plan: ReaderPlan, parent: int) -> None:
     end_with_parent(signal.SIGKILL, parent=parent)()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the agent decides when a card is left alone
-    source = VirtualFeeder() if plan.virtual else RealReader(plan.name, plan.psam_name)
+    source = (
+        VirtualFeeder(plan.hopper, plan.faults) if plan.virtual else RealReader(plan.name, plan.psam_name)
+    )
     orders = _orders(source, plan)
     try:
         while True:

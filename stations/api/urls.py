@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from stations.api.exchange import BeginView, FacesView, OrderView, PrintView, StepView
+from stations.api.feeding import CurrentRunView, NextCardView
 from stations.api.views import (
     EnrolView,
     HeartbeatView,
@@ -28,5 +29,7 @@ urlpatterns = [
     path("station/issuances/<int:pk>/faces", FacesView.as_view(), name="station-issuance-faces"),
     path("station/issuances/<int:pk>/print", PrintView.as_view(), name="station-issuance-print"),
     path("station/issuances/<int:pk>/print-order", OrderView.as_view(), name="station-issuance-order"),
+    path("station/feeder-run", CurrentRunView.as_view(), name="station-feeder-run"),
+    path("station/feeder-runs/<int:pk>/next", NextCardView.as_view(), name="station-feeder-next"),
     path("station/self-tests/<int:pk>", ResultView.as_view(), name="station-self-test"),
 ]

@@ -2,12 +2,14 @@
 
 from stations.models.blanks import BlankRequest, StationBlank, StationDay
 from stations.models.cases import EmergencyCase
+from stations.models.feeding import FeederRun
 from stations.models.issuance import Issuance, IssuanceStep
 from stations.models.registry import SelfTest, Station
 
 __all__ = [
     "BlankRequest",
     "EmergencyCase",
+    "FeederRun",
     "Issuance",
     "IssuanceStep",
     "SelfTest",

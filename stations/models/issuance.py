@@ -14,6 +14,7 @@ from portal.models import User
 from portal.scoping import ScopedModel
 from production.models import Batch, Card
 from stations.choices import IssuanceStatus, PrintState, StepKind, StepStatus
+from stations.models.feeding import FeederRun
 from stations.models.registry import Station
 
 S = IssuanceStatus
@@ -30,11 +31,11 @@ class Issuance(ScopedModel):
     Status = IssuanceStatus
     TRANSITIONS: ClassVar[Mapping[IssuanceStatus, frozenset[IssuanceStatus]]] = {
         S.QUEUED: frozenset({S.RUNNING, S.REJECTED, S.CANCELLED}),
-        S.RUNNING: frozenset({S.PRINTING, S.AWAITING_LOOK, S.REJECTED, S.UNKNOWN}),
-        S.PRINTING: frozenset({S.AWAITING_LOOK, S.REJECTED, S.UNKNOWN}),
+        S.RUNNING: frozenset({S.PRINTING, S.AWAITING_LOOK, S.MADE, S.REJECTED, S.UNKNOWN}),
+        S.PRINTING: frozenset({S.AWAITING_LOOK, S.MADE, S.REJECTED, S.UNKNOWN}),
         S.AWAITING_LOOK: frozenset({S.PRINTING, S.GOOD, S.REJECTED}),
-        S.UNKNOWN: frozenset({S.RESOLVING, S.GOOD, S.REJECTED}),
-        S.RESOLVING: frozenset({S.PRINTING, S.AWAITING_LOOK, S.REJECTED, S.UNKNOWN}),
+        S.UNKNOWN: frozenset({S.RESOLVING, S.MADE, S.GOOD, S.REJECTED}),
+        S.RESOLVING: frozenset({S.PRINTING, S.AWAITING_LOOK, S.MADE, S.REJECTED, S.UNKNOWN}),
     }
     VISIBLE_THROUGH: ClassVar[Mapping[str, str]] = {
         "purchaser": "",
@@ -53,6 +54,9 @@ class Issuance(ScopedModel):
     )
     operator = models.ForeignKey(
         User, verbose_name=_("操作员"), on_delete=models.PROTECT, related_name="issuances"
+    )
+    feeder_run = models.ForeignKey(
+        FeederRun, verbose_name=_("送卡制作"), null=True, on_delete=models.PROTECT, related_name="issuances"
     )
     status = models.CharField(_("状态"), max_length=16, choices=IssuanceStatus.choices, default=S.QUEUED)
     reason = models.CharField(_("原因"), max_length=64, blank=True)
@@ -95,7 +99,7 @@ class Issuance(ScopedModel):
             models.UniqueConstraint(
                 name="issuance_one_open_per_batch",
                 fields=["batch"],
-                condition=Q(status__in=[str(state) for state in OPEN]),
+                condition=Q(status__in=[str(state) for state in OPEN], feeder_run__isnull=True),
                 violation_error_message=_("此人的卡正在制作，或结果未知"),
             ),
         ]

@@ -28,6 +28,9 @@ class Station(ScopedModel):
     name = models.CharField(_("名称"), max_length=60)
     place = models.CharField(_("地点"), max_length=100)
     operator = models.ForeignKey(Organisation, verbose_name=_("运营单位"), on_delete=models.PROTECT)
+    has_feeder = models.BooleanField(
+        _("有送卡器"), default=False, help_text=_("工厂制卡点：可按批次逐张自动制卡")
+    )
     credential_digest = models.BinaryField(max_length=32, null=True)
     enrolment_digest = models.BinaryField(max_length=32, null=True)
     enrolment_until = models.DateTimeField(_("登记码有效至"), null=True)

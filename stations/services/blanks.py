@@ -167,7 +167,9 @@ def day_figures(station: Station, on: date) -> DayFigures:
         returned=Count("id", filter=Q(status=BlankStatus.RETURNED, left_at__gte=begins, left_at__lt=ends)),
         used=Count("id", filter=Q(status=BlankStatus.USED, left_at__gte=begins, left_at__lt=ends)),
     )
-    started = Issuance.objects.filter(station=station, requested_at__gte=begins, requested_at__lt=ends)
+    started = Issuance.objects.filter(
+        station=station, feeder_run__isnull=True, requested_at__gte=begins, requested_at__lt=ends
+    )  # a batch's blanks are the batch's own, not in the drawer
     cards = Card.objects.filter(issuance__in=started).aggregate(
         good=Count("id", filter=Q(outcome__in=[Outcome.MADE, Outcome.GOOD])),
         rejected=Count("id", filter=Q(outcome=Outcome.REJECTED)),

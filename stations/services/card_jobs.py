@@ -93,7 +93,7 @@ def _machine_card(card: Card) -> tuple[MachineCard, MachineHeader]:
     run = card.machine_file
     with read_sealed(run.stored_name, run.batch.key_id) as sealed:
         reader = MachineFileReader(io.BufferedReader(sealed), line_cipher(run.batch))
-        return next(iter(reader)), reader.header
+        return reader.find(card.serial), reader.header
 
 
 def _photo(record: CardholderRecord | None) -> bytes:

@@ -23,7 +23,7 @@ from production.personalization.scripts import CardJob, CardResponse, Script, Ve
 from stations.choices import IssuanceStatus, PrintState, StepKind
 from stations.models import Issuance, Station
 from stations.services.card_jobs import card_job, face_of, front_of, print_order, sides_to_print
-from stations.services.issuance import lose, reject
+from stations.services.issuance import finish_plant_card, lose, plant_printed, reject
 from stations.services.memory import Memory, kept_answer, load_memory, sealed_answer, sealed_memory
 from stations.services.steps import begin_step, end_step, fail_open_steps
 from stations.services.timing import AgentTimes, count_commands, keep_times
@@ -143,7 +143,9 @@ def _once(
 
 
 _FRESH = ("status", "step", "exchange_sealed", "answer_sealed", "asked_digest", "is_written", "print_state")
-_ENDED = frozenset({IssuanceStatus.GOOD, IssuanceStatus.REJECTED, IssuanceStatus.CANCELLED})
+_ENDED = frozenset(
+    {IssuanceStatus.MADE, IssuanceStatus.GOOD, IssuanceStatus.REJECTED, IssuanceStatus.CANCELLED}
+)
 
 
 def _begin(issuance: Issuance) -> dict[str, Any]:
@@ -207,6 +209,8 @@ def _done(issuance: Issuance, memory: Memory, job: CardJob, report: StepReport) 
 
 def _to_print(issuance: Issuance) -> dict[str, Any]:
     """Have the face printed, unless that was done before the card's outcome became unknown."""
+    if issuance.feeder_run_id is not None and (done := finish_plant_card(issuance)):
+        return _result(3, IssuanceStatus(done.status), done.reason, done.reason_text)
     if issuance.print_state in (PrintState.NONE, PrintState.NOT_SUBMITTED):
         move(issuance, IssuanceStatus.PRINTING, actor=issuance.operator, print_state=PrintState.NONE)
         begin_step(issuance, StepKind.PRINT)
@@ -278,6 +282,8 @@ def note_print(issuance: Issuance, report: PrintReport) -> Issuance:
         if fresh.print_state in _PRINT_ENDS:
             failed = "" if fresh.print_state == PrintState.COMPLETED else f"print_{fresh.print_state}"
             end_step(fresh, StepKind.PRINT, code=failed, text=fresh.print_text)
+            if fresh.feeder_run is not None:
+                return plant_printed(fresh)
             begin_step(fresh, StepKind.LOOK)
             return move(fresh, IssuanceStatus.AWAITING_LOOK, actor=fresh.operator)
     return fresh

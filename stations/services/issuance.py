@@ -28,12 +28,14 @@ from production.services.counter import (
     report_card,
     take_blank,
 )
+from production.services.station_runs import report_station_card
 from quality.services.inspection import conclude_pass, inspect_run
-from stations.choices import IssuanceStatus, PrintState, StepKind
+from stations.choices import FeederStatus, IssuanceStatus, PrintState, StepKind
 from stations.models import Issuance, Station
 from stations.queues import ISSUE, RESOLVE
 from stations.services.blanks import spend_blank
 from stations.services.memory import load_memory
+from stations.services.plant_runs import conclude_run, stop_run
 from stations.services.registry import NotEnrolledError
 from stations.services.steps import begin_step, end_step
 from stations.services.waking import wake_station
@@ -66,6 +68,12 @@ def require_station(station: Station, actor: User, bank_id: int | None) -> None:
         raise PermissionRefusedError("本制卡点只为本行制卡", where=str(station))
 
 
+def require_no_feeding(station: Station) -> None:
+    """Refuse while the station's feeder makes a batch: its agent takes nothing else then."""
+    if station.feeder_runs.filter(status=FeederStatus.RUNNING).exists():
+        raise StationBusyError("该制卡点正在制作批次，请先停止送卡", where=str(station))
+
+
 def start_issuance(record: CardholderRecord, *, station: Station, serial: str, actor: User) -> Issuance:
     """Start a card for one matched record with one blank of the station's own stock.
 
@@ -78,6 +86,7 @@ def start_issuance(record: CardholderRecord, *, station: Station, serial: str, a
         held = locked(station)
         if held.credential_digest is None or not held.is_active:
             raise NotEnrolledError("该制卡点未启用或没有凭证", where=held.code)
+        require_no_feeding(held)
         blank = spend_blank(held, serial, actor=actor)
         batch = _batch_of(record) or open_counter_batch(record, station=held.code, actor=actor)
         card = take_blank(batch, blank.lot, blank.serial, actor=actor)
@@ -139,6 +148,36 @@ def accept(issuance: Issuance, actor: User) -> Issuance:
         return ended(issuance, IssuanceStatus.GOOD, "", "")
 
 
+def finish_plant_card(issuance: Issuance) -> Issuance | None:
+    """Settle a plant's written card as made, the batch's inspection decides the rest; None: print it first.
+
+    A print that may have marked the card leaves it unknown: its chip says nothing about its face (D8).
+    """
+    run, printed = issuance.feeder_run, issuance.print_state
+    assert run is not None
+    if run.prints and printed in (PrintState.NONE, PrintState.NOT_SUBMITTED):
+        return None
+    if run.prints and printed != PrintState.COMPLETED:
+        return lose(issuance, "print_unknown", "芯片相符，卡面是否印好须由两人认定")
+    with unit_of_work(issuance.operator):
+        _settle(issuance, LineOutcome.MADE, "")
+        return ended(issuance, IssuanceStatus.MADE, "", "")
+
+
+def plant_printed(issuance: Issuance) -> Issuance:
+    """Settle a plant's card by how its print job ended; whatever is not completed stops the run (D8)."""
+    if issuance.print_state == PrintState.COMPLETED and (done := finish_plant_card(issuance)):
+        return done
+    run, text = issuance.feeder_run, f"打印没有完成：{PrintState(issuance.print_state).label}"
+    assert run is not None
+    if issuance.print_state == PrintState.LOST:
+        done = lose(issuance, "print_unknown", text)
+    else:
+        done = reject(issuance, "print_fault", text)
+    stop_run(run, "print_trouble", text)
+    return done
+
+
 def reject(
     issuance: Issuance, reason: str, text: str, *, status: IssuanceStatus = IssuanceStatus.REJECTED
 ) -> Issuance:
@@ -172,8 +211,11 @@ def _settle(issuance: Issuance, outcome: LineOutcome, reason: str) -> None:
             timezone.now(),
             load_memory(issuance).readback if outcome == LineOutcome.MADE else b"",
         )
-        report_card(card, report, actor=operator)
-        inspect_run(card.machine_file, actor=system)
+        if issuance.feeder_run_id is not None:
+            report_station_card(card, report, actor=system)  # its operator may be gone by then
+        else:
+            report_card(card, report, actor=operator)
+            inspect_run(card.machine_file, actor=system)
     conclude_pass(issuance.batch_id)
 
 
@@ -187,12 +229,17 @@ def follow_decision(issuance: Issuance) -> Issuance:
         conclude_pass(fresh.batch_id)
         if outcome == Outcome.REJECTED:
             return ended(fresh, IssuanceStatus.REJECTED, "decided", "由两人认定为废品")
+        if fresh.feeder_run_id is not None:
+            return ended(fresh, IssuanceStatus.MADE, "decided", "由两人认定为良品")
         hand_over(Batch.objects.get(pk=fresh.batch_id), actor=fresh.operator)
         return ended(fresh, IssuanceStatus.GOOD, "decided", "由两人认定为良品")
 
 
 def ended(issuance: Issuance, status: IssuanceStatus, reason: str, text: str) -> Issuance:
-    """Move an issuance to where it ends or waits; at its end what was remembered is forgotten."""
+    """Move an issuance to where it ends or waits; at its end what was remembered is forgotten.
+
+    What a plant's card showed is kept for the report on its run, which is written after the last card.
+    """
     with unit_of_work(issuance.operator):
         moved = move(
             issuance,
@@ -202,19 +249,23 @@ def ended(issuance: Issuance, status: IssuanceStatus, reason: str, text: str) ->
             reason_text=text[:200],
             ended_at=timezone.now(),
         )
-        if status != IssuanceStatus.UNKNOWN:
+        if status not in (IssuanceStatus.UNKNOWN, IssuanceStatus.MADE):
             Issuance.objects.filter(pk=moved.pk).update(
                 exchange_sealed=None, answer_sealed=None, asked_digest=None
             )
             moved.refresh_from_db()
+        if moved.feeder_run is not None:
+            conclude_run(moved.feeder_run)
     return moved
 
 
 def ask_to_resolve(issuance: Issuance, *, actor: User) -> Issuance:
     """Have an unknown card read again in the station's reader: its content decides (D8)."""
-    require(actor, "stations.issue_card", issuance)
+    plant = issuance.feeder_run
+    require(actor, "stations.run_feeder" if plant else "stations.issue_card", issuance)
     with unit_of_work(actor) as work:
         station = locked(issuance.station)
+        require_no_feeding(station)
         try:
             with transaction.atomic():
                 fresh = move(

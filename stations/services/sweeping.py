@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from portal.audit import unit_of_work
 from portal.workflow import locked
 from production.choices import Outcome
-from stations.choices import IssuanceStatus, PrintState
-from stations.models import Issuance
+from stations.choices import FeederStatus, IssuanceStatus, PrintState
+from stations.models import FeederRun, Issuance
 from stations.services.exchange import PrintReport, note_print
 from stations.services.issuance import follow_decision, lose, reject
+from stations.services.plant_runs import AT_WORK, stop_run
 from stations.services.printing import is_unclaimed
 from stations.services.steps import fail_open_steps
 
@@ -43,6 +45,18 @@ def sweep_issuances() -> int:
         follow_decision(issuance)
         moved += 1
     return moved
+
+
+def sweep_feeders() -> int:
+    """Stop runs whose agent neither asks for a card nor makes one; return how many."""
+    at_work = Issuance.objects.filter(feeder_run=OuterRef("pk"), status__in=list(AT_WORK))
+    silent = FeederRun.objects.filter(
+        ~Exists(at_work), status=FeederStatus.RUNNING, heard_at__lt=timezone.now() - SILENT_FOR
+    )
+    runs = list(silent.select_related("operator"))
+    for run in runs:
+        stop_run(run, "station_silent", _TEXT)
+    return len(runs)
 
 
 def _end_silent(issuance: Issuance, status: IssuanceStatus) -> bool:

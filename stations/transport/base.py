@@ -54,6 +54,12 @@ class NoCardError(TransportError):
     code = "no_card"
 
 
+class HopperEmptyError(NoCardError):
+    """The feeder has no card left."""
+
+    code = "hopper_empty"
+
+
 class CardPulledError(NoCardError):
     """The card was pulled in the middle: what the last command did is not known."""
 

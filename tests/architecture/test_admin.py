@@ -44,6 +44,7 @@ EMPTY_BY_CHANCE = {
     "quality.defect",
     "quality.hold",
     "billing.adjustment",
+    "stations.feederrun",  # shown with rows in tests/stations/test_admin_feeder.py
 }
 # Rows of something that has a page, or kept for the programs only.
 SHOWN_INSIDE_OTHERS = {

@@ -30,7 +30,7 @@ from production.models import (
 )
 from production.services import cards, planning, preparation, stock
 from quality.models import Hold
-from stations.models import BlankRequest, EmergencyCase, Issuance, Station, StationBlank
+from stations.models import BlankRequest, EmergencyCase, FeederRun, Issuance, Station, StationBlank
 from tests.production.world import World, build_world
 
 MACHINES = sorted(
@@ -136,6 +136,14 @@ def _issuance(world: World) -> Issuance:
     return Issuance.objects.create(station=_station(world), batch=batch, card=card, operator=world.operator)
 
 
+def _feeder_run(world: World) -> FeederRun:
+    run, now = _run(world), timezone.now()
+    return FeederRun.objects.create(
+        station=_station(world), batch=run.batch, machine_file=run, operator=world.operator,
+        continued_at=now, heard_at=now,
+    )  # fmt: skip
+
+
 def _blank(world: World) -> StationBlank:
     lot = world.lot(5, prefix="SM26A")
     return StationBlank.objects.create(station=_station(world), lot=lot, serial="SM26A0000000001")
@@ -169,6 +177,7 @@ ROWS: dict[type[models.Model], Callable[[World], models.Model]] = {
     Delivery: _delivery,
     DestructionRequest: _destruction,
     EmergencyCase: _case,
+    FeederRun: _feeder_run,
     Hold: _hold,
     Issuance: _issuance,
     KeyImport: _key_import,

@@ -23,7 +23,7 @@ from portal.queue import sweep
 from portal.removal import remove_pending
 from portal.services.keys import expire_key_imports
 from production.services.destruction_alarms import update_alarms
-from stations.services.sweeping import sweep_issuances
+from stations.services.sweeping import sweep_feeders, sweep_issuances
 
 logger = logging.getLogger(__name__)
 SCHEDULER_LOCK = 0x534348  # "SCH"
@@ -91,6 +91,7 @@ ROUNDS: tuple[tuple[Callable[[], Any], BaseTrigger], ...] = (
     (take_in_folder, IntervalTrigger(seconds=30)),
     (remove_pending, IntervalTrigger(seconds=60)),
     (sweep_issuances, IntervalTrigger(seconds=20)),
+    (sweep_feeders, IntervalTrigger(seconds=20)),
     (expire_key_imports, IntervalTrigger(minutes=10)),
     (sweep_keys, CronTrigger(hour=3, minute=30)),
     (clear_sessions, CronTrigger(hour=3, minute=40)),
