@@ -18,9 +18,10 @@ from playwright.sync_api import Page, expect
 from portal.models import AuditEntry
 from production.models import Card
 from stations.models import EmergencyCase, Issuance
+from tests.browser.cases import fill_case
 from tests.browser.test_production_flow import enter
 from tests.stations.counter import Counter, make_counter
-from tests.stations.counter_desk import entered, newcomer, number_and_name, photo, report
+from tests.stations.counter_desk import newcomer, number_and_name, photo, report
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 SECONDS = 20
@@ -62,7 +63,7 @@ def in_thread(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-def answering(counter: Counter, *, faults: tuple[Any, ...] = ()) -> Callable[[], None]:
+def answering(counter: Counter, *states: str, faults: tuple[Any, ...] = ()) -> Callable[[], None]:
     """Return an agent that waits for the next issuance, makes its card and prints nothing but reports."""
 
     def work() -> None:
@@ -73,7 +74,7 @@ def answering(counter: Counter, *, faults: tuple[Any, ...] = ()) -> Callable[[],
                 agent = counter.agent()
                 agent.insert(issuance.card.serial, faults=faults)
                 agent.make(issuance)
-                agent.print(issuance, "submitted", "processing", "completed")
+                agent.print(issuance, *(states or ("submitted", "processing", "completed")))
                 return
             time.sleep(0.05)
 
@@ -137,8 +138,9 @@ def test_a_card_is_issued_by_keyboard_alone(desk: Page, counter: Counter, tmp_pa
     expect(desk.get_by_role("heading", name="请看打印好的卡，确认外观")).to_be_focused()
     expect(desk.locator("#announcement")).to_have_text("请看打印好的卡，确认外观")
     expect(desk.locator(".counter-steps")).to_contain_text("写卡与读回")
-    shown = desk.locator(".counter-face img")
-    assert shown.evaluate("async one => { await one.decode(); return one.naturalWidth }") == 1011
+    for side in ("应打印的正面", "应打印的背面"):
+        shown = desk.get_by_role("img", name=side)
+        assert shown.evaluate("async one => { await one.decode(); return one.naturalWidth }") == 1011
     assert small_targets(desk) == []
     picture(desk, "3-look", tmp_path)
     tab_to(desk, "良品，交给本人")
@@ -156,6 +158,33 @@ def test_a_card_is_issued_by_keyboard_alone(desk: Page, counter: Counter, tmp_pa
     expect(desk.get_by_role("heading", name="一、查找持卡人")).to_be_visible()
     assert AuditEntry.objects.filter(action="issuance.face_viewed").count() == 1, "the face is asked for once"
     assert number not in desk.evaluate("JSON.stringify(performance.getEntries().map(one => one.name))")
+
+
+def test_a_card_that_no_printer_took_is_printed_again_by_keyboard(
+    desk: Page, counter: Counter, tmp_path: Path
+) -> None:
+    """D8: the page says that nothing was printed and offers the same card again, never "good"."""
+    issuance = counter.start()
+    desk.goto(f"/admin/counter/issuances/{issuance.pk}/")
+    answering(counter, "not-submitted")()
+    heading = desk.get_by_role("heading", name="卡面没有打印：没有提交给打印机")
+    expect(heading).to_be_focused(timeout=SECONDS * 1000)
+    expect(desk.locator("#announcement")).to_contain_text("这张卡没有被打印过")
+    expect(desk.get_by_role("button", name="良品，交给本人")).to_have_count(0)
+    assert small_targets(desk) == []
+    picture(desk, "8-not-printed", tmp_path)
+    tab_to(desk, "用这张卡再次打印")
+    desk.keyboard.press("Enter")
+    expect(desk.get_by_role("heading", name="芯片写入并核对一致，正在打印卡面")).to_be_visible()
+    agent = counter.agent()
+    agent.post(issuance, "print-order", {"claim": "ab" * 16})
+    agent.print(issuance, "submitted", "completed")
+    expect(desk.get_by_role("heading", name="请看打印好的卡，确认外观")).to_be_focused()
+    picture(desk, "9-printed-again", tmp_path)
+    tab_to(desk, "良品，交给本人")
+    desk.keyboard.press("Enter")
+    expect(desk.get_by_role("heading", name="制卡成功，请将卡交给本人")).to_be_visible()
+    assert (Issuance.objects.get().status, Card.objects.get().outcome) == ("good", "good")
 
 
 def test_landmarks_and_headings_tell_a_screen_reader_where_it_is(desk: Page, counter: Counter) -> None:
@@ -190,16 +219,7 @@ def test_an_emergency_case_with_an_uploaded_photo(desk: Page, counter: Counter, 
     large.write_bytes(enlarged(photo()))
     desk.goto("/admin/counter/")
     desk.get_by_role("link", name="录入应急申请").click()
-    for code, value in entered().row.items():
-        box = desk.locator(f"#id_{code}")
-        if box.evaluate("one => one.tagName") == "SELECT":
-            box.select_option(value)
-        elif box.get_attribute("type") == "date":
-            box.fill(f"{value[:4]}-{value[4:6]}-{value[6:]}")
-        else:
-            box.fill(value)
-    desk.fill("#id_account", "6222021234567890123")
-    desk.fill("#id_reason", "住院急用")
+    fill_case(desk)
     desk.set_input_files("#id_photo", str(large))
     expect(desk.locator("[data-photo-state]")).to_contain_text("请裁剪照片")
     desk.get_by_label("缩放").press("ArrowRight")

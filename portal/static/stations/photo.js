@@ -62,6 +62,7 @@
   file.addEventListener("change", () => {
     const [chosen] = file.files;
     if (!chosen) return;
+    stop();
     const picture = new Image();
     const address = URL.createObjectURL(chosen);
     picture.addEventListener("load", () => {
@@ -91,15 +92,23 @@
     video.hidden = shoot.hidden = true;
   }
 
+  /* Without TLS browsers have no mediaDevices at all; every message says that a file does as well. */
+  const REFUSALS = { NotAllowedError: "denied", NotReadableError: "cameraBusy", AbortError: "cameraBusy", TypeError: "insecure" };
+
   box.querySelector("[data-camera-on]").addEventListener("click", async () => {
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 }, height: { ideal: 1080 } }, audio: false });
+      video.srcObject.getVideoTracks()[0].addEventListener("ended", () => {
+        stop();
+        say("cameraGone");
+      });
       video.hidden = shoot.hidden = false;
       await video.play();
+      say("aim");
       shoot.focus();
-    } catch {
+    } catch (refusal) {
       stop();
-      say("noCamera");
+      say(REFUSALS[refusal.name] ?? "noCamera");
     }
   });
   shoot.addEventListener("click", () => {
