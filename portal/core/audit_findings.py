@@ -46,7 +46,10 @@ class ChainFault:
     @property
     def text(self) -> str:
         """Say it in Chinese, for commands and files."""
-        return f"{_where(self.position, self.last)}：{self._what()}"
+        # Spelled out: the English catalogue knows a text by its words, and a colon alone has none.
+        if self.position == self.last:
+            return f"第 {self.position} 条：{self._what()}"
+        return f"第 {self.position}–{self.last} 条：{self._what()}"
 
     def _what(self) -> str:
         words = {

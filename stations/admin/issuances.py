@@ -50,7 +50,7 @@ class IssuanceAdmin(ScopedAdmin[Issuance]):
         ),
         (
             _("打印"),
-            {"fields": ("prints_front", "print_state", "print_job", "print_text")},
+            {"fields": ("prints_front", "print_state", "print_job", "print_words")},
         ),
         (
             _("步骤与用时"),
@@ -59,6 +59,7 @@ class IssuanceAdmin(ScopedAdmin[Issuance]):
     )
     state = status_column(COLOURS)
     reason_words = told_column("reason_text", _("说明"))
+    print_words = told_column("print_text", _("打印机信息"))
     card_link = reference_column("card", _("卡片"))
     batch_link = reference_column("batch", _("批次"))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
 from django.db import models
 from django.test import RequestFactory
 from django.urls import reverse
@@ -19,6 +20,8 @@ from django.utils import translation
 
 from portal import catalogue
 from portal.choices import Role
+from portal.core.audit_anchors import AnchorFault
+from portal.core.audit_findings import ChainFault, Reason
 from portal.core.errors import InputRefusedError, TransitionRefusedError
 from portal.texts import coded, described, in_chinese, listed, told
 from tests.architecture.programme_run import Finished
@@ -39,8 +42,15 @@ OURS = {
     ("production.stocklocation", "name"),
     ("orders.package", "refusal_text"),
     ("orders.accountfile", "refusal_text"),
+    ("orders.accountpackage", "refusal_text"),
     ("portal.task", "error_text"),
+    ("stations.issuance", "print_text"),
+    ("stations.issuance", "reason_text"),
+    ("stations.issuancestep", "text"),
+    ("stations.selftest", "error_text"),
 }
+# How columns end that hold sentences.
+SENTENCES = re.compile("text|.*_text|held_reason")
 MASKED = re.compile(r"[\u3400-\u9fff·]*\*+[\u3400-\u9fff·]*")
 UNSHOWN = re.compile(r"<script.*?</script>|<style.*?</style>", re.DOTALL)
 LANGUAGE_MENU = "简体中文"
@@ -50,6 +60,44 @@ AMOUNT_IN_WORDS = re.compile("[零壹贰叁肆伍陆柒捌玖拾佰仟万亿元�
 def test_the_english_catalogue_holds_every_text_and_nothing_else() -> None:
     """No text missing, obsolete, fuzzy, empty or still Chinese; the same places in text and translation."""
     assert catalogue.findings() == []
+
+
+def test_columns_named_as_texts_are_listed_here_or_written_by_people() -> None:
+    """A new column for a sentence of ours must be looked at in English too."""
+    named = {
+        (model._meta.label_lower, field.name)
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+        if model._meta.app_label in PACKAGES and SENTENCES.fullmatch(field.name)
+    }
+    assert named - OURS == {("stations.emergencycase", "decision_text")}
+
+
+@pytest.mark.parametrize(("label", "column"), sorted(OURS))
+def test_no_page_shows_a_kept_text_as_it_is(label: str, column: str) -> None:
+    """It goes through `told()`, whether a row of the programme happens to hold one or not."""
+    site = ADMINS.get(label)
+    if site is not None:
+        shown = [*site.list_display, *(site.fields or flatten_fieldsets(site.fieldsets or ()))]
+        assert column not in shown
+
+
+FAULTS = [
+    *(ChainFault(3, reason) for reason in Reason),
+    *(ChainFault(3, reason, 9) for reason in Reason),
+    ChainFault(3, Reason.MOVED, origin=8),
+    ChainFault(3, Reason.MOVED, 9, origin=8),
+    ChainFault(3, Reason.CHANGED, column="digest"),
+    ChainFault(3, Reason.CHANGED, column="previous_digest"),
+    *(AnchorFault(3, reason) for reason in ("signature", "key", "missing", "link")),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.text)
+def test_what_is_wrong_with_the_audit_is_said_in_english(fault: ChainFault | AnchorFault) -> None:
+    with translation.override("en"):
+        assert CHINESE.findall(told(fault.text)) == []
+        assert "3" in told(fault.text)
 
 
 def test_update_keeps_every_translation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
