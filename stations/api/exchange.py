@@ -17,8 +17,8 @@ from stations.api.exchange_serializers import (
     BeginSerializer,
     ClaimSerializer,
     FacesSerializer,
-    OrderSerializer,
     PrintAnswerSerializer,
+    PrintOrderSerializer,
     PrintSerializer,
     StepAnswerSerializer,
     StepSerializer,
@@ -72,7 +72,7 @@ class StepView(IssuanceView):
 class OrderView(IssuanceView):
     """A written card that no printer took yet is to be printed."""
 
-    @extend_schema(request=ClaimSerializer, responses=OrderSerializer)
+    @extend_schema(request=ClaimSerializer, responses=PrintOrderSerializer)
     def post(self, request: Request, pk: int) -> Response:
         """Answer which sides are to be printed, to one claim only."""
         form = ClaimSerializer(data=request.data)

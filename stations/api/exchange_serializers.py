@@ -203,7 +203,7 @@ class ClaimSerializer(serializers.Serializer[Any]):
         return value
 
 
-class OrderSerializer(serializers.Serializer[Any]):
+class PrintOrderSerializer(serializers.Serializer[Any]):
     """What is to be printed, as one job."""
 
     sides = serializers.ListField(child=serializers.ChoiceField(choices=["front", "back"]))
