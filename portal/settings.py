@@ -298,6 +298,7 @@ SPECTACULAR_SETTINGS = {
         "StatementStatus": "billing.models.StatementStatus",
         "ReviewStatus": "billing.models.AdjustmentStatus",
         "BilledCardKind": "billing.models.BILLED_KINDS",
+        "CardSide": "stations.api.exchange_serializers.CARD_SIDES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -20,6 +20,7 @@ MOST_COMMANDS = 2000
 MOST_BYTES = 260  # 256 of a card's answer and a little
 CLAIM_BYTES = 16
 MOST_MICROSECONDS = 3_600_000_000
+CARD_SIDES = ["front", "back"]
 CODE = r"^[a-z0-9_]+$"
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 _STATUS_WORD = r"^[0-9A-Fa-f]{4}\Z"
@@ -206,14 +207,14 @@ class ClaimSerializer(serializers.Serializer[Any]):
 class PrintOrderSerializer(serializers.Serializer[Any]):
     """What is to be printed, as one job."""
 
-    sides = serializers.ListField(child=serializers.ChoiceField(choices=["front", "back"]))
+    sides = serializers.ListField(child=serializers.ChoiceField(choices=CARD_SIDES))
     copies = serializers.IntegerField()
 
 
 class FaceSerializer(serializers.Serializer[Any]):
     """One side of a card."""
 
-    side = serializers.ChoiceField(choices=["front", "back"])
+    side = serializers.ChoiceField(choices=CARD_SIDES)
     jpeg = serializers.CharField(help_text=_("JPEG，Base64"))
 
 
