@@ -53,10 +53,10 @@ class NextCardView(AgentView):
     @extend_schema(request=NextCardSerializer, responses=NextCardAnswerSerializer)
     def post(self, request: Request, pk: int) -> Response:
         """Answer with what to do next."""
-        form = NextCardSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
         runs = FeederRun.objects.select_related("station", "batch", "operator")
         run = get_object_or_404(runs, pk=pk, station=self.station)
+        form = NextCardSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
         values: dict[str, Any] = form.validated_data
         stopped = values["stopped"] and Stopped(**values["stopped"])
         return Response(next_card(run, atr=values["atr"], stopped=stopped))

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from stations.virtual.card import PUBLIC_TEST_KEY, SmartCard, VirtualCard, blank_card
 from stations.virtual.faults import Fault, parse_fault
+from stations.virtual.hopper import HopperSlot
 from stations.virtual.layout import LAYOUTS
 from stations.virtual.memory import ImageError, Memory
 from stations.virtual.psam import VirtualPsam
@@ -87,6 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="file that keeps the card's memory")
     parser.add_argument("--profile", choices=sorted(LAYOUTS), default="sssc-3.0-sm4")
     parser.add_argument("--serial", default="", help="16 hexadecimal digits; random by default")
+    parser.add_argument("--hopper", default="", metavar="SERIAL,...", help="blanks that come one by one")
     parser.add_argument("--transport-key-file", type=Path, help="32 hexadecimal digits; else the test key")
     parser.add_argument("--issued", action="store_true", help="a personalised card instead of a blank")
     parser.add_argument("--fault", action="append", default=[], metavar="FAULT", help="e.g. pulled@12, used")
@@ -95,12 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, *, orders: TextIO, replies: TextIO) -> int:
     """Serve until SIGTERM, SIGINT or `quit`; return the exit code."""
     maker = _maker(options)
-    cards = [maker.make(number) for number in range(options.slots)]
-    if options.psam:
-        cards.append(VirtualPsam(sample_masters(), algorithm=LAYOUTS[options.profile].algorithm))
-    slots = [
-        VpcdSlot(card, port=options.port + number, host=options.host) for number, card in enumerate(cards)
-    ]
+    slots = _hopper(options) if options.hopper else _slots(options, maker)
     stopping = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING}
     for slot in slots:
@@ -115,6 +112,28 @@ def run(options: argparse.Namespace, *, orders: TextIO, replies: TextIO) -> int:
     for number, handler in before.items():
         signal.signal(number, handler)
     return 0
+
+
+def _slots(options: argparse.Namespace, maker: CardMaker) -> list[VpcdSlot]:
+    cards = [maker.make(number) for number in range(options.slots)]
+    if options.psam:
+        cards.append(VirtualPsam(sample_masters(), algorithm=LAYOUTS[options.profile].algorithm))
+    return [
+        VpcdSlot(card, port=options.port + number, host=options.host) for number, card in enumerate(cards)
+    ]
+
+
+def _hopper(options: argparse.Namespace) -> list[VpcdSlot]:
+    """Return the one slot of a feeder; a serial may bring its fault, as in `01…07:pulled@12`."""
+    cards: list[SmartCard] = []
+    for told in options.hopper.split(","):
+        serial, _, fault = told.partition(":")
+        try:
+            faults = [parse_fault(fault)] if fault else []
+            cards.append(blank_card(bytes.fromhex(serial), profile=options.profile, faults=faults))
+        except ValueError as exc:
+            raise OptionError(f"--hopper {told[:40]}: {exc}") from exc
+    return [HopperSlot(cards, port=options.port, host=options.host)]
 
 
 class Control:
