@@ -92,13 +92,19 @@ def _printer(station: Station) -> list[Obstacle]:
     if not printer or printer.get("state") == "unreachable":
         # The agent would give the issuance up, or a written card would have no face: the blank is spared.
         return [Obstacle("没有打印机", "接好打印机的电源和线，等待 10 秒", True)]
-    if printer.get("turns_over") is False and not station.front_is_preprinted:
+    if lacks_turning(station):
         advice = "换能翻卡的打印机；白卡正面已预印的，请系统管理员在制卡点中注明"
         return [Obstacle("打印机不能两面打印", advice, True)]
     if printer.get("state") == "stopped":
         reasons = "、".join(printer.get("reasons") or []) or "原因见打印机面板"
         return [Obstacle(f"打印机停止：{reasons}", "按打印机面板的提示处理色带、卡槽或机盖", False)]
     return []
+
+
+def lacks_turning(station: Station) -> bool:
+    """Say whether the station prints both sides and its printer said that it cannot."""
+    printer = station.report.get("printer") or {}
+    return printer.get("turns_over") is False and not station.front_is_preprinted
 
 
 def find_people(station: Station, *, number: str, name: str = "", actor: User) -> list[Match]:

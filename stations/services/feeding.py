@@ -27,7 +27,7 @@ from production.services.station_runs import give_to_station, report_station_car
 from stations.choices import FeederStatus, IssuanceStatus, StepKind
 from stations.models import FeederRun, Issuance, Station
 from stations.queues import FEED
-from stations.services.desk import StationNotReadyError
+from stations.services.desk import StationNotReadyError, lacks_turning
 from stations.services.issuance import StationBusyError
 from stations.services.plant_runs import AT_WORK, conclude_run, stop_run, waiting_cards
 from stations.services.registry import NotEnrolledError, is_online
@@ -101,7 +101,10 @@ def _free_station(station: Station, batch: Batch) -> Station:
 
 def _prints(station: Station, batch: Batch) -> bool:
     """Say whether faces are printed here: the station has a printer, and the cards a face (R-4)."""
-    return bool(station.report.get("printer")) and batch.card_kind != CardKind.PREMADE
+    prints = bool(station.report.get("printer")) and batch.card_kind != CardKind.PREMADE
+    if prints and lacks_turning(station):
+        raise StationNotReadyError("打印机不能两面打印", where=str(station))
+    return prints
 
 
 def next_card(run: FeederRun, *, atr: bytes = b"", stopped: Stopped | None = None) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def _given_out(run: FeederRun, card: Card) -> dict[str, Any]:
     with unit_of_work(run.operator) as work:
         issuance = Issuance.objects.create(
             station=run.station, batch=run.batch, card=card, operator=run.operator, feeder_run=run,
-            heard_at=timezone.now(),
+            heard_at=timezone.now(), prints_front=not run.station.front_is_preprinted,
         )  # fmt: skip
         begin_step(issuance, StepKind.QUEUE)
         work.record("issuance.started", issuance, station=run.station.code, serial=card.serial)

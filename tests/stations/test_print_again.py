@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.cache import caches
@@ -15,8 +15,10 @@ from portal.core.errors import PermissionRefusedError
 from portal.models import Organisation, User
 from stations.choices import IssuanceStatus, PrintState, StepStatus
 from stations.models import Issuance, IssuanceStep, Station
+from stations.printing.virtual import VirtualPrinter
 from stations.queues import PRINT_AGAIN
 from stations.services.card_jobs import face_of, front_of
+from stations.services.desk import StationNotReadyError
 from stations.services.issuance import LookRefusedError, confirm_look
 from stations.services.printing import PrintedAlreadyError, may_print_again, print_again
 from stations.services.sweeping import PRINTING_FOR, sweep_issuances
@@ -24,7 +26,9 @@ from tests.api import ROOT, client_of, code_of
 from tests.portal.desk import sign_in
 from tests.refusals import actions, everything, refused
 from tests.stations.counter import Agent, Counter, make_counter
-from tests.stations.counter_desk import ADDRESS, browser_of, made, report
+from tests.stations.counter_desk import ADDRESS, PRINTER, READER, browser_of, made, report
+from tests.stations.plant import hopper, make_plant
+from tests.stations.plant import report as plant_report
 
 pytestmark = pytest.mark.django_db
 CLAIM, OTHER_CLAIM = "a1" * 16, "b2" * 16
@@ -297,6 +301,33 @@ class TestPreprintedFronts:
         report(counter.station, printer=printer)
         shown = browser.get(ADDRESS).content.decode()
         assert ("打印机不能两面打印" in shown) is stops
+
+
+class TestPlant:
+    """A station with a feeder prints the same sides as a counter."""
+
+    READY: ClassVar[dict[str, Any]] = {"readers": [READER], "printer": {**PRINTER, "turns_over": True}}
+
+    @pytest.mark.parametrize("preprinted", [False, True])
+    def test_its_cards_are_printed_on_both_sides_or_on_the_back(self, preprinted: bool) -> None:
+        plant = make_plant()
+        Station.objects.update(front_is_preprinted=preprinted)
+        plant.station.refresh_from_db()
+        plant_report(plant.station, self.READY)
+        batch = plant.batch(2)
+        run = plant.feed(plant.start(batch), hopper(batch), VirtualPrinter())
+        assert (run.status, run.prints) == ("ended", True)
+        assert set(Issuance.objects.values_list("prints_front", "print_state")) == {
+            (not preprinted, "completed")
+        }
+
+    def test_a_printer_that_cannot_turn_cards_is_refused_before_any_card(self) -> None:
+        plant = make_plant()
+        plant_report(plant.station, self.READY | {"printer": {**PRINTER, "turns_over": False}})
+        batch = plant.batch(2)
+        with refused(StationNotReadyError) as caught:
+            plant.start(batch)
+        assert "打印机不能两面打印" in caught.value.message
 
 
 def stranger_of(counter: Counter) -> User:
