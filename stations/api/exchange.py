@@ -75,9 +75,9 @@ class OrderView(IssuanceView):
     @extend_schema(request=ClaimSerializer, responses=PrintOrderSerializer)
     def post(self, request: Request, pk: int) -> Response:
         """Answer which sides are to be printed, to one claim only."""
-        form = ClaimSerializer(data=request.data)
+        issuance, form = self.issuance(pk), ClaimSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        return Response(claim_print(self.issuance(pk), form.validated_data["claim"]))
+        return Response(claim_print(issuance, form.validated_data["claim"]))
 
 
 class FacesView(IssuanceView):
