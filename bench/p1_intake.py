@@ -21,7 +21,7 @@ from PIL import Image
 from bench.compare import Comparison, Target, Variant
 from bench.world import empty, open_world
 
-RECORDS = 2000
+RECORDS = 5000
 PEER = "zipfile, Pillow load, sealed photo files, bulk_create"
 LIMIT = "bare loop: decrypt, decode, seal, COPY"
 READ_BYTES = 1 << 20

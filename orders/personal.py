@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
+import orjson
+
 from orders.models import CardholderRecord, Package
 from orders.payloads import PhotoPlace, payload_reader, read_photo_at, read_stored_at
 from orders.validation import NormalisedRecord
@@ -59,18 +61,17 @@ class PersonalPart:
 
     def to_json(self) -> str:
         """Return compact JSON, dates as YYYY-MM-DD."""
-        return _PART_JSON.encode(dict(zip(_PART_NAMES, _part_values(self), strict=True)))
+        return orjson.dumps(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> PersonalPart:
         """Read what `to_json` wrote."""
-        values = json.loads(text)
+        values = orjson.loads(text)
         return cls(**values | {name: dt.date.fromisoformat(values[name]) for name in _DATES})
 
 
 _PART_NAMES = tuple(field.name for field in fields(PersonalPart))
 _part_values = attrgetter(*_PART_NAMES)
-_PART_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dt.date.isoformat)
 
 
 def context(record_id: int, version: int, column: str) -> bytes:

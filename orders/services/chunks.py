@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, cast
+
+import orjson
 
 from orders.dictionary import COLUMN_CODES
 from orders.models import IntakeChunk, Package
@@ -76,7 +77,7 @@ def cut_rows(package: Package, payload: SealedReader, members: Members, manifest
 def open_chunk(package: Package, chunk: IntakeChunk) -> list[SourceRow]:
     """Return a chunk's rows."""
     sealed = files.cipher(package.key_id).open(bytes(chunk.sealed_rows), _context(package, chunk.part))
-    return [SourceRow(*row) for row in json.loads(zlib.decompress(sealed))]
+    return [SourceRow(*row) for row in orjson.loads(zlib.decompress(sealed))]
 
 
 def _source_rows(table: Iterator[Row]) -> Iterator[SourceRow]:
@@ -116,7 +117,7 @@ def _chunks(package: Package, rows: Iterator[SourceRow], cut: Cut) -> Iterator[t
 
 def _chunk(package: Package, rows: list[SourceRow], cut: Cut) -> tuple[Any, ...]:
     part = cut.parts
-    content = zlib.compress(json.dumps(rows, separators=(",", ":")).encode("ascii"), 1)
+    content = zlib.compress(orjson.dumps([tuple(row) for row in rows]), 1)
     cut.rows += len(rows)
     cut.parts += 1
     sealed = files.cipher(package.key_id).seal(content, _context(package, part))
