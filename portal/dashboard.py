@@ -98,6 +98,7 @@ GROUPS: Sequence[tuple[Any, Sequence[tuple[str, str]]]] = (
         "即时制卡",
         (
             ("stations.issuance", "contactless"),
+            ("stations.feederrun", "dynamic_feed"),
             ("stations.emergencycase", "emergency"),
             ("stations.stationblank", "sim_card"),
             ("stations.blankrequest", "move_to_inbox"),

@@ -29,7 +29,7 @@ from production.models import (
 from production.models import Card as MadeCard
 from quality.choices import HoldStatus
 from quality.models import Hold
-from stations.models import BlankRequest, EmergencyCase, Issuance, StationBlank
+from stations.models import BlankRequest, EmergencyCase, FeederRun, Issuance, StationBlank
 
 Rows = Callable[[User], QuerySet[Any]]
 CLERK, APPROVER = Role.PURCHASER_CLERK, Role.PURCHASER_APPROVER
@@ -338,6 +338,16 @@ CARDS: tuple[Card, ...] = (
         (COUNTER,),
         _of(Issuance, status="awaiting_look"),
         {"status__exact": "awaiting_look"},
+    ),
+    Card(
+        "stations.feederrun",
+        _("停下的送卡制作"),
+        _("排除停止原因后继续，或报废未制的白卡"),
+        "dynamic_feed",
+        (OPERATOR,),
+        _of(FeederRun, status="stopped"),
+        {"status__exact": "stopped"},
+        "warning",
     ),
     Card(
         "stations.blankrequest",

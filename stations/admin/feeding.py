@@ -20,7 +20,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.enums import ActionVariant
 
 from portal.adminkit import (
-    ScopedAdmin,
+    ProgressAdmin,
     VerbForm,
     badge,
     bar,
@@ -33,6 +33,7 @@ from portal.adminkit import (
     verb,
 )
 from portal.adminkit.columns import Colour, told_column
+from portal.choices import TaskStatus
 from portal.texts import told
 from production.admin.references import reference, reference_column
 from production.choices import BatchStatus, Outcome
@@ -151,6 +152,11 @@ class StationBatchAdmin(InspectedBatchAdmin):
     )
     COUNTED_FIELDS = InspectedBatchAdmin.COUNTED_FIELDS | {"feeder_table"}
 
+    def task_counts(self, row: Batch) -> dict[str, int]:
+        """Follow the feeder while it works, the background tasks otherwise."""
+        run = row.feeder_runs.filter(status=FeederStatus.RUNNING).first()
+        return cards_as_tasks(run) if run is not None else super().task_counts(row)
+
     @display(description=_("送卡制作"))
     def feeder_table(self, row: Batch) -> SafeString:
         """List the runs at stations."""
@@ -184,18 +190,32 @@ class StationBatchAdmin(InspectedBatchAdmin):
         return _t("已在%(station)s开始制作") % {"station": run.station}
 
 
+def _counted(run: FeederRun) -> tuple[int, int]:
+    """Return how many of a run's cards have their outcome and how many wait."""
+    counted = Card.objects.filter(machine_file=run.machine_file_id).aggregate(
+        done=Count("id", filter=~Q(outcome=Outcome.PENDING)),
+        waiting=Count("id", filter=Q(outcome=Outcome.PENDING)),
+    )
+    return counted["done"], counted["waiting"]
+
+
+def cards_as_tasks(run: FeederRun) -> dict[str, int]:
+    """Return a running run's cards as the panel of progress counts tasks; nothing once it stands."""
+    if run.status != FeederStatus.RUNNING:
+        return {}
+    done, waiting = _counted(run)
+    return {TaskStatus.DONE: done, TaskStatus.QUEUED: waiting}
+
+
 def made_bar(run: FeederRun) -> SafeString:
     """Show how many of a run's cards have their outcome."""
-    counted = Card.objects.filter(machine_file=run.machine_file_id).aggregate(
-        whole=Count("id"), waiting=Count("id", filter=Q(outcome=Outcome.PENDING))
-    )
-    whole, done = counted["whole"], counted["whole"] - counted["waiting"]
-    return bar(done, whole, f"{grouped(done)} / {grouped(whole)}")
+    done, waiting = _counted(run)
+    return bar(done, done + waiting, f"{grouped(done)} / {grouped(done + waiting)}")
 
 
 @register(FeederRun)
-class FeederRunAdmin(ScopedAdmin[FeederRun]):
-    """Runs; they are started on the page of their batch."""
+class FeederRunAdmin(ProgressAdmin[FeederRun]):
+    """Runs; they are started on the page of their batch. The page follows a running one by itself."""
 
     list_display = ("title", "station", "state", "progress", "reason_words", "operator", "started_at")
     list_display_links = ("title",)
@@ -212,7 +232,7 @@ class FeederRunAdmin(ScopedAdmin[FeederRun]):
                 "fields": (
                     ("batch_link", "state"),
                     ("station_link", "reason_words"),
-                    ("operator", "prints"),
+                    ("operator", "work"),
                     ("started_at", "ended_at"),
                     "progress",
                 )
@@ -230,6 +250,15 @@ class FeederRunAdmin(ScopedAdmin[FeederRun]):
     def title(self, row: FeederRun) -> str:
         """Name the run by its batch."""
         return row.batch.number
+
+    def task_counts(self, row: FeederRun) -> dict[str, int]:
+        """Count cards instead of tasks, while the feeder works."""
+        return cards_as_tasks(row)
+
+    @display(description=_("内容"))
+    def work(self, row: FeederRun) -> str:
+        """Say whether faces are printed here."""
+        return _t("写芯片并打印卡面") if row.prints else _t("只写芯片")
 
     @display(description=_("进度"))
     def progress(self, row: FeederRun) -> SafeString:

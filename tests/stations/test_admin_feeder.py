@@ -54,6 +54,22 @@ def test_a_batch_is_started_at_a_station_from_its_page(plant: Plant) -> None:
     assert "送卡制作" in shown(plant, "operator", "stations.issuance", Issuance.objects.latest("pk"))
 
 
+def test_the_pages_follow_a_running_batch_by_themselves(plant: Plant) -> None:
+    """Progress card by card without a reload; the page is drawn anew when the run stands."""
+    batch = plant.batch(3)
+    run = plant.start(batch)
+    desk = sign_in(plant.world.planner)
+    addresses = [page(BATCH, "progress", batch.pk), page(RUN, "progress", run.pk)]
+    for address in addresses:
+        assert "0 / 3" in text(desk.get(address))
+    run = plant.feed(run, Hopper(blanks(batch)[:1]))
+    for address in addresses:
+        assert desk.get(address, {"running": "1"}).headers["HX-Refresh"] == "true"
+    told = shown(plant, "operator", RUN, run)
+    assert "卡仓空" in told
+    assert "只写芯片" in told
+
+
 def test_without_a_feeder_there_is_no_button(plant: Plant) -> None:
     """Issue 4: only offered if the supplier has one."""
     type(plant.station).objects.update(has_feeder=False)
