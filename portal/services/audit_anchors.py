@@ -15,6 +15,8 @@ from portal.core import audit_anchors
 from portal.core.audit_anchors import Anchor, next_anchor
 from portal.core.audit_findings import ChainFault
 from portal.core.audit_forms import GENESIS
+from portal.core.audit_marks import Mark
+from portal.core.audit_walk import ChainReport
 from portal.core.clock import now
 from portal.core.errors import InputRefusedError, PortalError
 from portal.files import portal_key
@@ -65,30 +67,32 @@ def _sign() -> AuditAnchor | None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ANCHOR_LOCK])
     newest = AuditAnchor.objects.order_by("-number").first()
     before = newest.anchor() if newest else None
+    report = _walked(before)  # also when there is nothing new: something may be missing
     since = before.position if before else 0
     if not AuditEntry.objects.filter(position__gt=since).exclude(action=ANCHORED, result="done").exists():
         return None
-    anchor = _next(before)
-    row = AuditAnchor.of(anchor)
+    row = AuditAnchor.of(
+        next_anchor(
+            before,
+            position=report.last,
+            digest=report.digest,
+            count=(before.count if before else 0) + report.checked,
+            at=now(),
+            key=portal_key(),
+        )
+    )
     row.save(force_insert=True)
     return row
 
 
-def _next(before: Anchor | None) -> Anchor:
-    position, digest, count = (before.position, before.digest, before.count) if before else (0, GENESIS, 0)
+def _walked(before: Anchor | None) -> ChainReport:
+    position, digest = (before.position, before.digest) if before else (0, GENESIS)
     marks = audit_marks().read()
     with own_link() as link:
         report = walk_after(link, position=position, digest=digest, most_faults=1, marks=marks)
     if report.faults:
         raise ChainBrokenError("审计链已被破坏，不能签署锚点", where=report.faults[0].text)
-    return next_anchor(
-        before,
-        position=report.last,
-        digest=report.digest,
-        count=count + report.checked,
-        at=now(),
-        key=portal_key(),
-    )
+    return report
 
 
 def accept_loss(*, reason: str, actor: User) -> ChainFault:
@@ -109,7 +113,9 @@ def accept_loss(*, reason: str, actor: User) -> ChainFault:
             last=loss.last,
             fault=loss.text,
         )
-    audit_marks().set_aside()
+    marks, newest = audit_marks(), AuditEntry.objects.latest("position")
+    marks.set_aside()
+    marks.add(Mark(newest.position, bytes(newest.digest)))
     return loss
 
 

@@ -105,6 +105,15 @@ def test_a_cut_end_is_not_signed_over(system: User) -> None:
         sign_anchor(actor=system)
 
 
+def test_an_end_that_is_missing_while_nothing_new_came_is_told(system: User) -> None:
+    """Nothing would be signed, but the scheduler's hourly round notices all the same."""
+    assert sign_anchor(actor=system) is not None
+    cut(7)
+    with refused(ChainBrokenError, audited=["audit.anchored"]) as caught:
+        sign_anchor(actor=system)
+    assert caught.value.where == "第 8 条：被删除"
+
+
 def test_a_restored_copy_is_held_against_the_marks_of_its_time(system: User, tmp_path: Path) -> None:
     kept = tmp_path / "audit-marks"
     shutil.copy(audit_marks().path, kept)
@@ -143,7 +152,8 @@ class TestRestoredBackup:
         assert entry.details == {
             "fault": "第 6–7 条：被删除", "first": 6, "last": 7, "reason": "恢复 11 月 22 日备份"
         }  # fmt: skip
-        assert [path.name for path in audit_marks().path.parent.glob("audit-marks*")] == ["audit-marks.1"]
+        assert audit_marks().path.with_name("audit-marks.1").exists()
+        assert [mark.position for mark in audit_marks().read()] == [entry.position]
         tell(2)
         assert sign_anchor(actor=system) is not None
         assert found().startswith("审计链完好：9 条")
