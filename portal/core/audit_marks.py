@@ -94,9 +94,13 @@ class AuditMarks:
 
 def held_by_marks(marks: Iterable[Mark], report: ChainReport, *, start: int = 1) -> list[ChainFault]:
     """Return what marks say of a walked chain: an end that was cut off, or cut off and written anew."""
+    known = list(marks)
+    contradicted = {mark.position for mark in known if report.marks.get(mark.position) != mark.digest}
+    # What was written anew has its own mark, which agrees: it must not speak for a position that was another.
+    heard = [m for m in known if m.position not in contradicted or report.marks.get(m.position) != m.digest]
     return [
         replace(fault, reason=Reason.FORGOTTEN) if fault.reason is Reason.REWRITTEN else fault
-        for fault in held_against(marks, report, start=start)
+        for fault in held_against(heard, report, start=start)
     ]
 
 

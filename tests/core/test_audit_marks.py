@@ -104,6 +104,15 @@ class TestVerdict:
         assert found == [ChainFault(4, Reason.FORGOTTEN, 5)]
         assert found[0].text == "第 4–5 条：末尾被删去后重写（与链尾标记不符）"
 
+    @pytest.mark.parametrize("seeds", [(1, 2), (2, 1)])
+    def test_the_new_ends_own_marks_do_not_hide_it(self, seeds: tuple[int, int]) -> None:
+        """Whichever digest sorts first."""
+        old, new = seeds
+        known = [mark(3), *(mark(at, seed) for at in (4, 5) for seed in sorted(seeds)), mark(6, new)]
+        chain = report(6, mark(3), mark(4, new), mark(5, new), mark(6, new))
+        assert held_by_marks(known, chain) == [ChainFault(4, Reason.FORGOTTEN, 5)]
+        assert old != new
+
     def test_of_several_missing_ends_the_longest_counts(self) -> None:
         ends = [
             ChainFault(2, Reason.CHANGED),
