@@ -301,6 +301,11 @@ class TestPreprintedFronts:
         report(counter.station, printer=printer)
         shown = browser.get(ADDRESS).content.decode()
         assert ("打印机不能两面打印" in shown) is stops
+        page = sign_in(counter.supervisor).get(f"/admin/stations/station/{counter.station.pk}/change/")
+        words = {True: "支持", False: "不支持", None: "打印机未报告"}[turns]
+        row = page.content.decode().partition("两面打印")[2].partition("</tr>")[0]
+        assert words in row
+        assert ("pk-danger" in row) is stops
 
 
 class TestPlant:
