@@ -86,6 +86,8 @@ class Agent:
 
     def _tell_of_the_past(self) -> None:
         """Tell of a killed agent's issuance and go on with its batch; a portal that is away hears later."""
+        if self._stopping.is_set():
+            return  # told to stop before the portal ever answered: it is not waited for once more
         try:
             tell_of_the_past(self._bench)
             if run := self._bench.client.current_run():
