@@ -70,6 +70,13 @@ def _late(user: User) -> QuerySet[Order]:
     return Order.objects.visible_to(user).filter(due_on__lt=today()).exclude(status__in=FINISHED)
 
 
+def _status_card(model: Any, status: str, title: Any, note: Any, icon: str, *roles: str) -> Card:
+    query = {"status__exact": status}
+    return Card(
+        model._meta.label_lower, title, note, icon, roles, _of(model, status=status), query, "warning"
+    )
+
+
 def _batch_card(status: str, title: Any, note: Any, icon: str, *roles: str, tone: str = "info") -> Card:
     query = {"status__exact": status}
     return Card("production.batch", title, note, icon, roles, _batches(status), query, tone)
@@ -339,25 +346,9 @@ CARDS: tuple[Card, ...] = (
         _of(Issuance, status="awaiting_look"),
         {"status__exact": "awaiting_look"},
     ),
-    Card(
-        "stations.feederrun",
-        _("停下的送卡制作"),
-        _("排除停止原因后继续，或报废未制的白卡"),
-        "dynamic_feed",
-        (OPERATOR,),
-        _of(FeederRun, status="stopped"),
-        {"status__exact": "stopped"},
-        "warning",
-    ),
-    Card(
-        "stations.blankrequest",
-        _("待复核的制卡点领卡"),
-        _("同意后序列号划给制卡点"),
-        "move_to_inbox",
-        (KEEPER,),
-        _of(BlankRequest, status="requested"),
-        {"status__exact": "requested"},
-        "warning",
+    _status_card(FeederRun, "stopped", _("停下的送卡制作"), _("排除原因后继续"), "dynamic_feed", OPERATOR),
+    _status_card(
+        BlankRequest, "requested", _("待复核的制卡点领卡"), _("同意后序列号划给制卡点"), "input", KEEPER
     ),
     Card(
         "stations.stationblank",

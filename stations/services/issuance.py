@@ -168,7 +168,7 @@ def plant_printed(issuance: Issuance) -> Issuance:
     """Settle a plant's card by how its print job ended; whatever is not completed stops the run (D8)."""
     if issuance.print_state == PrintState.COMPLETED and (done := finish_plant_card(issuance)):
         return done
-    run, text = issuance.feeder_run, f"打印没有完成：{PrintState(issuance.print_state).label}"
+    run, text = issuance.feeder_run, "；".join(("打印没有完成", str(PrintState(issuance.print_state).label)))
     assert run is not None
     if issuance.print_state == PrintState.LOST:
         done = lose(issuance, "print_unknown", text)

@@ -44,6 +44,7 @@ OURS = {
     ("orders.accountfile", "refusal_text"),
     ("orders.accountpackage", "refusal_text"),
     ("portal.task", "error_text"),
+    ("stations.feederrun", "reason_text"),
     ("stations.issuance", "print_text"),
     ("stations.issuance", "reason_text"),
     ("stations.issuancestep", "text"),
