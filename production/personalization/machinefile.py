@@ -30,6 +30,7 @@ MAX_HEADER = 64 * 1024
 MAX_CARD = 2 * 1024 * 1024
 _PARTS = 7
 _U32 = struct.Struct(">I")
+_HEAD = struct.Struct(">II")
 
 
 class MachineFileError(InputRefusedError):
@@ -55,10 +56,14 @@ class Source(Protocol):
 
 
 class SeekableSource(Source, Protocol):
-    """A source in which cards can be passed over; a sealed one decrypts only what is read."""
+    """A source in which cards can be passed over."""
+
+    def tell(self) -> int:
+        """Return the present place."""
+        ...
 
     def seek(self, offset: int, whence: int, /) -> int:
-        """Move, from the present place with whence 1."""
+        """Move."""
         ...
 
 
@@ -167,19 +172,26 @@ class MachineFileReader:
             last, count = card.sequence, count + 1
         self._trailer(count)
 
-    def find(self, serial: str) -> MachineCard:
-        """Return the card of one blank, passing the others over; raise MachineFileError without it.
+    def places(self) -> dict[str, int]:
+        """Return where the card of each blank begins, in bytes; nothing of a card but its serial is read.
 
-        For seekable sources inside a seal: the trailer is not reached, a sealed reader decrypts what is read.
+        For seekable sources inside a seal: the trailer is not reached.
         """
         source = cast("SeekableSource", self._source)
-        wanted = _prefixed(serial.encode())
-        while size := self._length(MAX_CARD, serial):
-            head = _read_exactly(source, min(size, _U32.size + len(wanted)), serial)
-            if head[_U32.size :] == wanted:
-                return self._card(head + _read_exactly(source, size - len(head), serial), serial)
-            source.seek(size - len(head), io.SEEK_CUR)
-        raise MachineFileError("机器文件中没有这张白卡", where=serial)
+        found: dict[str, int] = {}
+        while size := self._length(MAX_CARD, f"第 {len(found) + 1} 张"):
+            begins = source.tell()
+            _, length = _HEAD.unpack(_read_exactly(source, _HEAD.size, "卡片"))
+            raw = _read_exactly(source, min(length, size), "空白卡编号")
+            found[raw.decode("utf-8", "replace")] = begins - _U32.size
+            source.seek(begins + size, io.SEEK_SET)
+        return found
+
+    def card_at(self, place: int) -> MachineCard:
+        """Return the card that begins there; a sealed source decrypts no other."""
+        source, where = cast("SeekableSource", self._source), f"位置 {place}"
+        source.seek(place, io.SEEK_SET)
+        return self._card(self._take(self._length(MAX_CARD, where), where), where)
 
     def _trailer(self, count: int) -> None:
         (declared,) = _U32.unpack(self._take(_U32.size, "张数"))

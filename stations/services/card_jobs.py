@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,12 +14,17 @@ from orders.models import CardholderRecord
 from orders.personal import read_photo
 from portal.core.errors import InputRefusedError
 from portal.core.keystore import KeyMissingError
-from portal.files import keystore, read_sealed
+from portal.files import cipher, keystore, read_sealed
 from production.files import line_cipher
 from production.models import Card
 from production.personalization.chip import ChipContent
 from production.personalization.keys import card_factor, diversify, split_block
-from production.personalization.machinefile import MachineCard, MachineFileReader, MachineHeader
+from production.personalization.machinefile import (
+    MachineCard,
+    MachineFileError,
+    MachineFileReader,
+    MachineHeader,
+)
 from production.personalization.profile import load_profile
 from production.personalization.scripts import CardJob
 from production.services.machine_files import renderer
@@ -91,9 +97,19 @@ def print_order(issuance: Issuance) -> dict[str, Any]:
 
 def _machine_card(card: Card) -> tuple[MachineCard, MachineHeader]:
     run = card.machine_file
+    place = _places(run.stored_name, run.batch.key_id, bytes(run.digest or b"")).get(card.serial)
+    if place is None:
+        raise MachineFileError("机器文件中没有这张白卡", where=card.serial)
     with read_sealed(run.stored_name, run.batch.key_id) as sealed:
         reader = MachineFileReader(io.BufferedReader(sealed), line_cipher(run.batch))
-        return reader.find(card.serial), reader.header
+        return reader.card_at(place), reader.header
+
+
+@lru_cache(maxsize=16)
+def _places(name: str, key_id: str, _digest: bytes) -> Mapping[str, int]:
+    """Return where the cards of a machine file stand; a feeder asks for each of up to 200 four times."""
+    with read_sealed(name, key_id) as sealed:
+        return MachineFileReader(io.BufferedReader(sealed), cipher(key_id)).places()
 
 
 def _photo(record: CardholderRecord | None) -> bytes:

@@ -240,3 +240,27 @@ def test_reading_holds_one_card_at_a_time(tmp_path: object) -> None:
     tracemalloc.stop()
     assert count == 300
     assert peak < 2_000_000
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6, unique=True), st.data())
+def test_one_card_is_found_without_the_others(sequences: list[int], data: st.DataObject) -> None:
+    """A station asks for one card of a batch again and again; each blank's own card comes, keys and all."""
+    cards = [card(sequence) for sequence in sorted(sequences)]
+    raw = io.BytesIO(written(cards))
+    places = MachineFileReader(raw, WRAP).places()
+    assert list(places) == [one.blank_serial for one in cards]
+    wanted = data.draw(st.sampled_from(cards))
+    raw.seek(0)
+    assert MachineFileReader(raw, WRAP).card_at(places[wanted.blank_serial]) == wanted
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_hostile_bytes_have_no_places(tail: bytes, place: int) -> None:
+    """Cut, damaged or made up: refused, never another card."""
+    raw = written([card(1)])[:-40] + tail
+    for work in (lambda r: r.places(), lambda r: r.card_at(place)):
+        try:
+            found = work(MachineFileReader(io.BytesIO(raw), WRAP))
+        except (MachineFileError, TamperedError):
+            continue
+        assert isinstance(found, dict) or found == card(1)
