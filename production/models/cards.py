@@ -191,6 +191,9 @@ class UnknownDecision(ScopedModel):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
                 violation_error_message=_("提出人与复核人不能是同一人"),
             ),
+            models.CheckConstraint(  # not even by SQL is one decided by nobody (§3)
+                name="unknown_decision_decided", condition=Q(status="requested") | Q(decided_by__isnull=False)
+            ),
             models.UniqueConstraint(
                 name="unknown_decision_one_open", fields=["card"], condition=Q(status="requested")
             ),

@@ -171,6 +171,9 @@ class StockRequest(ScopedModel):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
                 violation_error_message=_("申请人与复核人不能是同一人"),
             ),
+            models.CheckConstraint(  # not even by SQL is one decided by nobody (§3)
+                name="stock_request_decided", condition=Q(status="requested") | Q(decided_by__isnull=False)
+            ),
             models.CheckConstraint(
                 name="stock_request_quantity",
                 condition=(Q(kind="withdrawal", quantity__gte=1, batch__isnull=False))

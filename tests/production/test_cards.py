@@ -329,6 +329,8 @@ class TestUnknown:
             cards.decide_unknown(decision, approve=True, actor=world.operator)
         with pytest.raises(IntegrityError, match="unknown_decision_two_people"), transaction.atomic():
             UnknownDecision.objects.update(decided_by=world.operator)
+        with pytest.raises(IntegrityError, match="unknown_decision_decided"), transaction.atomic():
+            UnknownDecision.objects.update(status="approved")
 
     def test_a_decision_is_made_once(self, world: World, settings: Any) -> None:
         rates(settings, unknown=1)

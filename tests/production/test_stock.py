@@ -164,6 +164,8 @@ class TestWithdrawal:
         request = stock.request_withdrawal(approved(world), world.lot(100), 25, actor=world.keeper)
         with pytest.raises(IntegrityError, match="stock_request_two_people"), transaction.atomic():
             StockRequest.objects.filter(pk=request.pk).update(decided_by=world.keeper)
+        with pytest.raises(IntegrityError, match="stock_request_decided"), transaction.atomic():
+            StockRequest.objects.filter(pk=request.pk).update(status="approved")
         with pytest.raises(IntegrityError, match="movement_two_people"), transaction.atomic():
             StockMovement.objects.create(
                 lot=request.lot, kind="withdrawal", quantity=1,
