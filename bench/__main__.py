@@ -7,19 +7,20 @@ import importlib
 import os
 import pkgutil
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 import bench
-from bench.compare import Comparison, measure, verdicts
+from bench.compare import Breakdown, Comparison, broken_down, measure, verdicts
 
 FEWEST_ROUNDS = 5
 REPORTED_PACKAGES = ("Django", "cryptography", "gmssl_pyx", "numpy", "pillow", "psycopg", "rustpy-xlsxwriter")
 
 
-def comparisons(goals: Sequence[str]) -> Iterator[Comparison]:
+def comparisons(goals: Sequence[str]) -> Iterator[Comparison | Breakdown]:
     """Yield the comparisons of every module `bench/p*.py`, prepared only when their goal is asked for."""
     for found in sorted(pkgutil.iter_modules(bench.__path__), key=lambda module: module.name):
         if not found.name.startswith("p"):
@@ -29,7 +30,33 @@ def comparisons(goals: Sequence[str]) -> Iterator[Comparison]:
             yield from importlib.import_module(f"bench.{found.name}").comparisons()
 
 
-def run(comparison: Comparison, rounds: int) -> bool:
+def run(found: Comparison | Breakdown, rounds: int) -> bool:
+    """Measure and print one path; say whether its targets hold."""
+    return run_breakdown(found, rounds) if isinstance(found, Breakdown) else run_comparison(found, rounds)
+
+
+def run_breakdown(breakdown: Breakdown, rounds: int) -> bool:
+    """Measure and print where the time goes; say whether the bounds hold, by their medians."""
+    print(f"\n{breakdown.goal}  {breakdown.title}, {breakdown.unit}")
+    found = broken_down(breakdown, rounds)
+
+    def line(name: str, values: Sequence[float], end: str = "") -> float:
+        median = statistics.median(values)
+        print(f"  {name:<50}{median:>10,.2f}  ({min(values):,.2f} … {max(values):,.2f}){end}")
+        return median
+
+    for name in found[0]:
+        line(name, [parts[name] for parts in found])
+    reached = []
+    for bound in breakdown.bounds:
+        values = [bound.figure(parts) for parts in found]
+        holds = statistics.median(values) <= bound.at_most
+        line(bound.name, values, f"  (goal <= {bound.at_most:g})  {'reached' if holds else 'MISSED'}")
+        reached.append(holds)
+    return all(reached)
+
+
+def run_comparison(comparison: Comparison, rounds: int) -> bool:
     """Measure and print one comparison; say whether its targets hold."""
     clock = "CPU time" if comparison.clock is time.process_time else "wall time"
     print(f"\n{comparison.goal}  {comparison.title}, {clock}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,6 +56,29 @@ class Comparison:
     clock: Callable[[], float] = time.perf_counter
 
 
+Parts = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a round's parts must keep: a figure made of them, and the most it may be."""
+
+    name: str
+    figure: Callable[[Parts], float]
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Something long that is done once a round, and where its time goes, part by part."""
+
+    goal: str
+    title: str
+    unit: str
+    once: Callable[[], Parts]
+    bounds: Sequence[Bound] = ()
+
+
 @dataclass
 class Rates:
     """Units a second of one variant, one value each round."""
@@ -94,6 +117,12 @@ def measure(comparison: Comparison, rounds: int) -> dict[str, Rates]:
             units = rates.variant.work()
             rates.values.append(units / (comparison.clock() - begun))
     return found
+
+
+def broken_down(breakdown: Breakdown, rounds: int) -> list[Parts]:
+    """Do the work once to warm up, then `rounds` times; return the parts of each."""
+    breakdown.once()
+    return [breakdown.once() for _ in range(rounds)]
 
 
 def verdicts(comparison: Comparison, rates: dict[str, Rates]) -> list[Verdict]:

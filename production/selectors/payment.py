@@ -23,6 +23,8 @@ def bank_groups(code: str) -> BankGroups | None:
     """Return the checked groups of a bank; None when PAYMENT_DIR has no file of its code."""
     if not settings.PAYMENT_DIR:
         return None
+    if not Path(settings.PAYMENT_DIR).is_dir():  # not mounted: no bank may seem to have supplied nothing
+        raise PaymentDataError("支付数据目录不存在", where="PAYMENT_DIR")
     path = Path(settings.PAYMENT_DIR) / f"{code}.json"
     # A bank's code is a column of ours, yet it must not lead out of the folder.
     if path.resolve().parent != Path(settings.PAYMENT_DIR).resolve() or not path.is_file():
@@ -48,5 +50,9 @@ def payment_master_names() -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _parsed(path: Path, changed: int) -> BankGroups:
-    """Read a file once for each time it changed."""
-    return parse_bank_groups(path.read_text(encoding="utf-8"))
+    """Read a file once for each time it changed; raise PaymentDataError also for what cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise PaymentDataError("支付数据文件读不出来", where=path.name, got=type(exc).__name__) from None
+    return parse_bank_groups(text)

@@ -34,7 +34,7 @@ class NoReader:
 
     present = connect = feed = read_milliseconds = run = _refuse
 
-    def readers(self) -> list[dict[str, str]]:
+    def readers(self) -> list[dict[str, Any]]:
         """Name none."""
         return []
 
@@ -82,7 +82,7 @@ class Bench:
             return "打印机：不能两面打印（白卡正面已预印的，请在制卡点设置中注明）"
         return ""
 
-    def _reader_words(self, readers: list[dict[str, str]]) -> str:
+    def _reader_words(self, readers: list[dict[str, Any]]) -> str:
         if self.reader.trouble:
             return self.reader.trouble
         cards = {"none": "无卡", "present": "有卡", "mute": "卡片无应答"}

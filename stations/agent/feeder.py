@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from production.personalization.blank import chip_serial
 from stations.transport.base import CardSilentError, HopperEmptyError, Transport
@@ -22,7 +22,7 @@ class CardSource(Protocol):
     transport: Transport
     psam: Transport | None
 
-    def readers(self) -> list[dict[str, str]]:
+    def readers(self) -> list[dict[str, Any]]:
         """Return name and card (none, present, mute) of each reader; raise a TransportError."""
 
     def present(self) -> bool:
@@ -45,15 +45,19 @@ class RealReader:
         from stations.transport.pcsc import PcscTransport  # noqa: PLC0415 - a machine without it says so
 
         self._reader = PcscTransport(name)
-        self._psam_name = psam_name
+        self._name, self._psam_name = name, psam_name
         self._mute = False
         self.transport: Transport = self._reader
         self.psam: Transport | None = PcscTransport(psam_name) if psam_name else None
 
-    def readers(self) -> list[dict[str, str]]:
+    def readers(self) -> list[dict[str, Any]]:
         """Ask pcscd for its readers."""
         found = self._reader.readers()
-        return [{"name": name[:100], "card": self._card(name, there)} for name, there in found.items()]
+        wanted = {self._name} if self._name in found else {name for name in found if self._name in name}
+        return [
+            {"name": name[:100], "card": self._card(name, there), "used": name in wanted}
+            for name, there in found.items()
+        ]
 
     def _card(self, name: str, there: bool) -> str:
         mute = self._mute and not (self._psam_name and self._psam_name in name)
@@ -102,7 +106,7 @@ class VirtualFeeder:
         self._reader = VirtualTransport(self._sample)
         self.transport: Transport = self._reader
 
-    def readers(self) -> list[dict[str, str]]:
+    def readers(self) -> list[dict[str, Any]]:
         """Return the one reader, which is never empty."""
         return [{"name": VIRTUAL_NAME, "card": "present"}]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portal.core.errors import PortalError
@@ -16,10 +17,11 @@ from stations.agent.timing import Stopwatch
 from stations.printing.following import PrintNote, print_face
 from stations.printing.printer import ENDS, JobState, Printer
 from stations.printing.sides import checked_sides
-from stations.transport.base import CardSilentError, NoCardError, TransportError
+from stations.transport.base import AmbiguousReaderError, CardSilentError, NoCardError, TransportError
 
 logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 0.1
+HARMLESS = frozenset({"select", "authenticate", "read"})
 CLAIM_BYTES = 16
 
 
@@ -27,6 +29,10 @@ class NoCardInTimeError(NoCardError):
     """Nobody put the card in."""
 
     code = "no_card"
+
+
+class TwoCardsInTimeError(AmbiguousReaderError):
+    """Nobody took the second card away."""
 
 
 class NoPrinterError(PortalError):
@@ -93,7 +99,7 @@ def _card(bench: Bench, deadline: float) -> bytes:
         _await(bench, deadline, present=True)
         try:
             atr = bench.reader.connect()
-        except NoCardError:
+        except (NoCardError, AmbiguousReaderError):
             continue
         except CardSilentError:
             _await(bench, deadline, present=False)
@@ -103,11 +109,24 @@ def _card(bench: Bench, deadline: float) -> bytes:
 
 
 def _await(bench: Bench, deadline: float, *, present: bool) -> None:
-    """Wait for a card to come or go; raise NoCardInTimeError, or at once what is wrong with the reader."""
-    while bench.reader.present() is not present:
+    """Wait for a card to come or go, and for one of two to go; raise what is missing when the time is up.
+
+    Whatever else is wrong with the reader is raised at once.
+    """
+    while (found := _present(bench)) is not present:
         if time.monotonic() >= deadline:
+            if found is None:
+                raise TwoCardsInTimeError("两台读写器中都有卡片，在限定时间内没有取走一张")
             raise NoCardInTimeError("在限定时间内没有放入所选的白卡")
         time.sleep(PAUSE_SECONDS)
+
+
+def _present(bench: Bench) -> bool | None:
+    """Say whether a card is in the reader; None where it could be one of two: neither is touched then."""
+    try:
+        return bench.reader.present()
+    except AmbiguousReaderError:
+        return None
 
 
 def _step(bench: Bench, issuance: int, asked: dict[str, Any]) -> dict[str, Any]:
@@ -123,10 +142,17 @@ def _step(bench: Bench, issuance: int, asked: dict[str, Any]) -> dict[str, Any]:
         command_seconds=float(limits.get("apdu_seconds", 10)),
         total_seconds=float(limits.get("total_seconds", 90)),
         progress=lambda at: bench.journal.write(issuance, step, at),
+        changes_from=_first_change(asked["commands"]),
     )
     bench.watch.reader += result.microseconds
     body = step_body(result, bench.watch.times(bench.client.waited))
     return bench.client.send_step(issuance, step, body)
+
+
+def _first_change(commands: Sequence[Mapping[str, Any]]) -> int:
+    """Return the place of the first command that changes the card, the script's length where none does."""
+    places = (place for place, command in enumerate(commands) if command["phase"] not in HARMLESS)
+    return next(places, len(commands))
 
 
 def step_body(result: ScriptResult, times: dict[str, int] | None = None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class CardReader:
         self._lock = threading.Lock()
         self._process: Any = None
         self._link: Any = None
-        self._known: list[dict[str, str]] = []
+        self._known: list[dict[str, Any]] = []
         self.trouble = ""
         self.connect_microseconds = 0
 
@@ -90,7 +90,7 @@ class CardReader:
         """Say whether no real card will ever be in it."""
         return self._plan.virtual
 
-    def readers(self) -> list[dict[str, str]]:
+    def readers(self) -> list[dict[str, Any]]:
         """Return the readers and their cards; while a card is at work, what was known before."""
         if not self._lock.acquire(timeout=0.2):
             return self._known
@@ -136,8 +136,12 @@ class CardReader:
         command_seconds: float,
         total_seconds: float,
         progress: Callable[[int], None],
+        changes_from: int = 0,
     ) -> ScriptResult:
-        """Send a script; `progress` hears the position of the command that may be on its way."""
+        """Send a script; `progress` hears the position of the command that may be on its way.
+
+        `changes_from`: the first command that changes the card; all answers before it come before it.
+        """
         heard = time.perf_counter()
 
         def hear(at: int) -> None:
@@ -146,7 +150,7 @@ class CardReader:
             heard = time.perf_counter()
 
         with self._lock:
-            result = self._run(script, command_seconds, total_seconds, hear)
+            result = self._run((list(script), changes_from), command_seconds, total_seconds, hear)
         result.microseconds = sum(spent for _, _, spent in result.answers)
         if result.fault is not None:
             result.microseconds += round((time.perf_counter() - heard) * 1_000_000)
@@ -159,7 +163,7 @@ class CardReader:
 
     def _run(
         self,
-        script: Sequence[Command],
+        given: tuple[list[Command], int],
         command_seconds: float,
         total_seconds: float,
         progress: Callable[[int], None],
@@ -167,7 +171,7 @@ class CardReader:
         result = ScriptResult()
         progress(0)
         try:
-            self._send("run", (list(script),))
+            self._send("run", given)
             deadline = time.monotonic() + total_seconds  # not counting a process that had to be started
             while True:
                 left = min(command_seconds + SLACK_SECONDS, deadline - time.monotonic())
@@ -178,8 +182,8 @@ class CardReader:
                     code, text, sent = value
                     result.fault = ScriptFault(code, text, len(result.answers), sent)
                     return result
-                result.answers.append(value)
-                progress(min(len(result.answers), len(script) - 1))
+                result.answers += value
+                progress(min(len(result.answers), len(given[0]) - 1))
         except base.TransportError as exc:
             result.fault = ScriptFault(exc.code, exc.message, len(result.answers), sent=True)
         return result

@@ -1,7 +1,7 @@
 """The reader's own process: it alone loads the driver, so that a driver that hangs can be killed (D7).
 
 It knows no address, no credential and no job: it is told what to do with the card, one order after the
-other, and answers every command of a script as soon as the card did.
+other, and hands on what the card answered to a script within milliseconds.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ReaderPlan:
     faults: tuple[str, ...] = ()
 
 
+BUNDLE_SECONDS = 0.005  # waking the agent for every answer would cost as much as a fast card's command
 Order = tuple[str, tuple[Any, ...]]
 Command = tuple[bytes, frozenset[int]]
 
@@ -54,7 +55,7 @@ def serve(link: Connection, plan: ReaderPlan, parent: int) -> None:
         while True:
             name, given = link.recv()
             if name == "run":
-                _run(link, source, given[0])
+                _run(link, source, *given)
             else:
                 _answer(link, orders[name], given)
     except (EOFError, OSError):
@@ -93,18 +94,48 @@ def _answer(link: Connection, work: Callable[..., Any], given: Sequence[Any]) ->
         link.send(("value", value))
 
 
-def _run(link: Connection, source: CardSource, script: Sequence[Command]) -> None:
-    """Send commands until one is answered unexpectedly; each answer goes out at once."""
-    for apdu, accepted in script:
+def _run(link: Connection, source: CardSource, script: Sequence[Command], changes_from: int) -> None:
+    """Send commands until one is answered unexpectedly; answers go out within BUNDLE_SECONDS.
+
+    All of them do before the first command that changes the card: whatever happens then, the agent knows.
+    """
+    bundle = _Bundle(link)
+    for place, (apdu, accepted) in enumerate(script):
+        if place == changes_from:
+            bundle.send()
         try:
             answer = source.transport.transmit(apdu)
         except TransportError as exc:
+            bundle.send()
             link.send(("fault", (exc.code, exc.message, may_have_been_sent(exc))))
             return
-        link.send(("answer", (answer.data, answer.sw, answer.microseconds)))
+        bundle.add((answer.data, answer.sw, answer.microseconds))
         if answer.sw not in accepted:
             break
+    bundle.send()
     link.send(("value", None))
+
+
+class _Bundle:
+    """Answers on their way to the agent."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+        self._answers: list[tuple[bytes, int, int]] = []
+        self._sent = time.monotonic()
+
+    def add(self, answer: tuple[bytes, int, int]) -> None:
+        """Take an answer along, and send all of them when the last time is long enough ago."""
+        self._answers.append(answer)
+        if time.monotonic() - self._sent >= BUNDLE_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        """Send what there is."""
+        if self._answers:
+            self._link.send(("answers", self._answers))
+            self._answers = []
+        self._sent = time.monotonic()
 
 
 def may_have_been_sent(exc: TransportError) -> bool:

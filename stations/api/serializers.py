@@ -70,6 +70,7 @@ class ReaderSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField(max_length=100)
     card = serializers.ChoiceField(choices=["none", "present", "mute"])
+    used = serializers.BooleanField(default=True)  # False: the PSAM's, or another than the one that is named
 
 
 class SupplySerializer(serializers.Serializer[Any]):

@@ -81,9 +81,9 @@ def _readers(station: Station) -> list[Obstacle]:
     readers = station.report.get("readers") or []
     if not readers:
         return [Obstacle("没有读写器", "插好读写器的 USB 线，等待 10 秒", True)]
-    cards = sum(reader.get("card") != "none" for reader in readers)
-    if cards > 1:
-        return [Obstacle("读写器中有两张卡", "只留下所选的白卡", False)]
+    cards = sum(reader.get("card") != "none" and reader.get("used", True) for reader in readers)
+    if cards > 1:  # the agent would wait for one to go; nobody should start before
+        return [Obstacle("读写器中有两张卡", "只留下所选的白卡，等待 10 秒", True)]
     return []
 
 

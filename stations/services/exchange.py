@@ -75,7 +75,10 @@ class PrintReport:
 def issuances_of(station: Station) -> QuerySet[Issuance]:
     """Return the station's own issuances with all that an exchange needs."""
     own: QuerySet[Issuance] = Issuance.objects.filter(station=station)
-    return own.select_related("batch", "card__item__record__package", "card__lot", "station", "operator")
+    return own.select_related(
+        "batch", "card__item__record__package", "card__lot", "card__bank", "card__machine_file__batch",
+        "station", "operator__organisation",
+    )  # fmt: skip
 
 
 def begin(issuance: Issuance, *, reader: str, atr: bytes) -> dict[str, Any]:
@@ -126,7 +129,8 @@ def _once(
     digest = sm3(json.dumps(asked, sort_keys=True).encode())
     with unit_of_work(issuance.operator):
         held = locked(issuance)
-        issuance.refresh_from_db(fields=[name for name in _FRESH if hasattr(held, name)])
+        for name in _FRESH:  # as it is under the lock, and what was loaded with the row stays loaded
+            setattr(issuance, name, getattr(held, name))
         if held.step == step and held.asked_digest is not None:
             if bytes(held.asked_digest) != digest:
                 raise StepConflictError("同一步骤收到了不同的内容", where=f"第 {step} 步")

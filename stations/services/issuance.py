@@ -28,12 +28,14 @@ from production.services.counter import (
     report_card,
     take_blank,
 )
+from production.services.payment import payment_of
 from production.services.station_runs import report_station_card
 from quality.services.inspection import conclude_pass, inspect_run
 from stations.choices import FeederStatus, IssuanceStatus, PrintState, StepKind
 from stations.models import Issuance, Station
 from stations.queues import ISSUE, RESOLVE
 from stations.services.blanks import spend_blank
+from stations.services.card_jobs import lot_transport_key
 from stations.services.memory import load_memory
 from stations.services.plant_runs import conclude_run, stop_run
 from stations.services.registry import NotEnrolledError
@@ -78,7 +80,8 @@ def start_issuance(record: CardholderRecord, *, station: Station, serial: str, a
     """Start a card for one matched record with one blank of the station's own stock.
 
     A record that has its counter batch already (an earlier try was rejected) gets its next try. Raises
-    StationBusyError, BlankMissingError, and what the order or the person's data refuses; nothing stays then.
+    StationBusyError, BlankMissingError, what the order or the person's data refuses, and what is wrong with
+    the bank's payment data or the lot's transport key: nothing stays then, the blank is still in the drawer.
     """
     require(actor, "stations.issue_card", station)
     require_station(station, actor, record.bank_id)
@@ -90,6 +93,8 @@ def start_issuance(record: CardholderRecord, *, station: Station, serial: str, a
         blank = spend_blank(held, serial, actor=actor)
         batch = _batch_of(record) or open_counter_batch(record, station=held.code, actor=actor)
         card = take_blank(batch, blank.lot, blank.serial, actor=actor)
+        payment_of(card)
+        lot_transport_key(card)
         try:
             with transaction.atomic():
                 issuance = Issuance.objects.create(

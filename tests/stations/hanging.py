@@ -14,7 +14,7 @@ def hang(link: Connection, plan: ReaderPlan, parent: int) -> None:
     link.send(("value", [{"name": "hanging", "card": "present"}]))
     name, _ = link.recv()
     if name == "run":
-        link.send(("answer", (b"", 0x9000, 1)))
+        link.send(("answers", [(b"", 0x9000, 1)]))
     time.sleep(3600)
 
 

@@ -133,7 +133,7 @@ def free_ports() -> int:
     raise AssertionError("no free ports")
 
 
-def _settle(desk: Desk, there: Callable[[], bool]) -> None:
+def settle(desk: Desk, there: Callable[[], bool]) -> None:
     """Wait for the cards; as a person would, take them out and put them in again where pcscd missed them.
 
     pcscd looks every 0.4 s: a card that comes sooner after one that went in the middle is not seen.
@@ -173,7 +173,7 @@ def plug(pcscd: Pcscd) -> Iterator[Callable[..., Desk]]:
         desk = Desk(pcscd.port, *options, **program)
         desks.append(desk)
         filled = {CARD_READER, PSAM_READER} if "--psam" in options else {CARD_READER}
-        _settle(desk, lambda: {name for name, there in watcher.readers().items() if there} == filled)
+        settle(desk, lambda: {name for name, there in watcher.readers().items() if there} == filled)
         return desk
 
     yield start

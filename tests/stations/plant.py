@@ -176,8 +176,9 @@ class Hopper:
         command_seconds: float,
         total_seconds: float,
         progress: Callable[[int], None],
+        changes_from: int,
     ) -> ScriptResult:
-        """Send a script as the reader's process does."""
+        """Send a script as the reader's process does, each answer by itself."""
         result = ScriptResult()
         progress(0)
         for at, (apdu, accepted) in enumerate(script):

@@ -180,6 +180,7 @@ class TestStarting:
         [
             (None, "制卡点离线：代理程序没有心跳"),
             ({"readers": []}, "没有读写器"),
+            ({"readers": [{**READER, "card": "present"}] * 2}, "读写器中有两张卡"),
             ({"printer": None}, "没有打印机"),
             ({"printer": {**PRINTER, "state": "unreachable"}}, "没有打印机"),
         ],
@@ -205,7 +206,16 @@ class TestStarting:
         ("devices", "words"),
         [
             ({"printer": {**PRINTER, "state": "stopped", "reasons": ["media-empty"]}}, "打印机停止"),
-            ({"readers": [{**READER, "card": "present"}] * 2}, "读写器中有两张卡"),
+            (
+                {
+                    "readers": [
+                        {**READER, "card": "present", "used": True},
+                        {"name": "PSAM", "card": "present", "used": False},
+                    ],
+                    "printer": {**PRINTER, "state": "stopped"},
+                },
+                "打印机停止",
+            ),
         ],
     )
     def test_lesser_troubles_are_shown_but_stop_nothing(

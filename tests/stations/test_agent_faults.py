@@ -20,13 +20,15 @@ from production.choices import Outcome
 from production.models import Card
 from stations.choices import IssuanceStatus, PrintState
 from stations.models import Issuance, Station
+from stations.services.desk import obstacles
 from stations.services.issuance import ask_to_resolve, confirm_look
-from tests.stations.pcsc import CARD_READER, Desk, Pcscd
+from tests.stations.pcsc import CARD_READER, PSAM_READER, Desk, Pcscd
 from tests.stations.shop import Shop, shop
 
 __all__ = ["shop"]
 Plug = Callable[..., Desk]
 REAL = ("--reader", CARD_READER, "--printer", "ipp://127.0.0.1:9/ipp/print")  # nobody prints at port 9
+OUTAGE_SECONDS = 30
 SLOW = ("--fault", "slow=30")  # a real card's pace: time to break something
 
 
@@ -95,7 +97,11 @@ def test_pcscd_dies_in_the_middle_and_comes_back(shop: Shop, plug: Plug, pcscd: 
         assert Station.objects.get().report["readers"] == []
     finally:
         pcscd.start()
-    shop.until(lambda: {"name": CARD_READER, "card": "present"} in Station.objects.get().report["readers"])
+    shop.until(
+        lambda: (
+            {"name": CARD_READER, "card": "present", "used": True} in Station.objects.get().report["readers"]
+        )
+    )
     ask_to_resolve(issuance, actor=shop.counter.operator)
     shop.reaches(issuance, IssuanceStatus.REJECTED)
 
@@ -149,7 +155,7 @@ def _pump(one: socket.socket, other: socket.socket) -> None:
         return
 
 
-def test_a_portal_that_is_away_while_a_card_is_written_costs_time_only(shop: Shop, plug: Plug) -> None:
+def test_a_portal_that_is_away_for_half_a_minute_costs_time_only(shop: Shop, plug: Plug) -> None:
     """The agent says the same again until it is answered: the card is finished and nothing is done twice."""
     serial, chip = shop.blank()
     plug("--serial", chip, *SLOW)
@@ -158,12 +164,33 @@ def test_a_portal_that_is_away_while_a_card_is_written_costs_time_only(shop: Sho
     issuance = shop.counter.start(serial=serial)
     in_the_middle(shop, issuance)
     line.cut()
-    threading.Event().wait(12)
+    threading.Event().wait(OUTAGE_SECONDS)
     assert settled(issuance) == (IssuanceStatus.RUNNING, Outcome.PENDING)
     line.mend()
     issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
     assert (issuance.is_written, issuance.print_state) == (True, PrintState.NOT_SUBMITTED)
+    waited, total = issuance.waited_milliseconds or 0, issuance.total_milliseconds or 0
+    assert 15_000 < waited < total
+    assert issuance.round_trips == 4
+    assert (issuance.agent_milliseconds or 0) <= 0.15 * (issuance.reader_milliseconds or 0)
     line.cut()
+
+
+def test_two_cards_are_touched_by_nobody_until_one_is_taken_away(shop: Shop, plug: Plug) -> None:
+    """The wrong one of two could be written: the agent waits, and says so in its report."""
+    serial, chip = shop.blank()
+    desk = plug("--serial", chip, "--psam")
+    shop.start_agent(*REAL[2:])  # no reader is named
+    two = [{"name": name, "card": "present", "used": True} for name in (CARD_READER, PSAM_READER)]
+    shop.until(lambda: Station.objects.get().report["readers"] == two)
+    assert [found.stops for found in obstacles(Station.objects.get())] == [True, True]  # and no printer
+    issuance = shop.counter.start(serial=serial)
+    threading.Event().wait(2)
+    issuance.refresh_from_db()
+    assert (issuance.status, issuance.step, issuance.reason) == (IssuanceStatus.QUEUED, 0, "")
+    desk.order("pull 1")
+    issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)
+    assert issuance.is_written
 
 
 class OwnRedis:

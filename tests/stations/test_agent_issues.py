@@ -50,7 +50,7 @@ def test_one_card_from_the_operators_start_to_the_printed_face(
     shop.start_agent(*READER, "--printer", printer.uri)
     shop.until(lambda: (Station.objects.get().report.get("printer") or {}).get("state") == "idle")
     report = Station.objects.get().report
-    assert {"name": CARD_READER, "card": "present"} in report["readers"]
+    assert {"name": CARD_READER, "card": "present", "used": True} in report["readers"]
     assert report["printer"]["supplies"] == [{"name": "YMCKO", "level": 73}]
     issuance = shop.counter.start(serial=serial)
     issuance = shop.reaches(issuance, IssuanceStatus.AWAITING_LOOK)

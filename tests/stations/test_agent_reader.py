@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stations.agent import reader as reader_module
 from stations.agent.journal import Entry, Journal
 from stations.agent.reader import CardReader, ReaderCrashedError, ReaderHungError
-from stations.agent.reader_process import ReaderPlan, may_have_been_sent
-from stations.transport.base import CardPulledError, CardResetError, NoCardError, ReaderServiceError
+from stations.agent.reader_process import ReaderPlan, _run, may_have_been_sent
+from stations.transport.base import (
+    CardPulledError,
+    CardResetError,
+    NoCardError,
+    ReaderServiceError,
+    Response,
+)
 from tests.stations.hanging import crash, hang
 
 SCRIPT = [(bytes.fromhex("0084000008"), frozenset({0x9000}))] * 3
@@ -76,3 +84,49 @@ class TestJournal:
         journal = Journal(path)
         assert journal.read() is None
         journal.close()
+
+
+class Link:
+    """Keeps what a reader's process says."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Any]] = []
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """Take a message."""
+        self.said.append(message)
+
+
+class Pulled:
+    """A reader whose card answers at once, or after `pause` seconds, and is pulled at command 6."""
+
+    def __init__(self, pause: float) -> None:
+        self.transport = self
+        self._left, self._pause = 5, pause
+
+    def transmit(self, _apdu: bytes) -> Response:
+        """Answer, or be gone."""
+        if not self._left:
+            raise CardPulledError("卡片在操作中被取出")
+        self._left -= 1
+        time.sleep(self._pause)
+        return Response(b"", 0x9000, 7)
+
+
+ANSWER = (b"", 0x9000, 7)
+
+
+@pytest.mark.parametrize(
+    ("pause", "changes_from", "bundles"),
+    [(0.0, 99, [5]), (0.0, 2, [2, 3]), (0.0, 0, [5]), (0.006, 99, [1, 1, 1, 1, 1])],
+)
+def test_answers_come_in_bundles_and_all_of_them_before_the_card_is_changed(
+    pause: float, changes_from: int, bundles: list[int]
+) -> None:
+    """P7, D8: a fast card's answers share a message; none is held back when the first write is sent."""
+    link = Link()
+    script = [(b"\0", frozenset({0x9000}))] * 8
+    _run(link, Pulled(pause), script, changes_from)  # type: ignore[arg-type]
+    *answers, fault = link.said
+    assert answers == [("answers", [ANSWER] * count) for count in bundles]
+    assert fault == ("fault", ("card_pulled", "卡片在操作中被取出", True))

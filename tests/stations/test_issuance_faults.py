@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.core.cache import caches
 from django.db import transaction
@@ -9,11 +11,17 @@ from django.db import transaction
 from portal.core.clock import today
 from production.choices import BatchStatus, Outcome
 from production.models import Card
-from stations.choices import BlankStatus, IssuanceStatus, StepStatus
+from production.personalization.blank import chip_serial
+from stations.choices import BlankStatus, IssuanceStatus, StepKind, StepStatus
 from stations.models import Issuance, IssuanceStep, StationBlank
+from stations.services import exchange
 from stations.services.blanks import day_figures
+from stations.services.card_jobs import card_job
+from stations.services.exchange import issuances_of
 from stations.services.issuance import ask_to_resolve, confirm_look
+from stations.virtual.card import VirtualCard, blank_card
 from stations.virtual.faults import parse_fault
+from stations.virtual.program import WRONG_CARDS
 from tests.stations.counter import Agent, Counter, make_counter
 
 pytestmark = pytest.mark.django_db
@@ -125,3 +133,49 @@ def _finish(counter: Counter, agent: Agent, issuance: Issuance) -> None:
     agent.print(issuance, "completed")
     issuance.refresh_from_db()
     confirm_look(issuance, good=True, actor=counter.operator)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ("used", "card_other_city"),  # another issuer's keys are on it
+        ("other-city", "card_other_city"),
+        ("locked-pin", "card_other_city"),
+        ("wrong-type", "card_wrong_type"),
+        ("test-key", "card_test_key"),
+        ("ours", "card_used"),
+        ("other-version", "card_wrong_algorithm"),
+    ],
+)
+def test_a_wrong_card_has_its_own_reason_and_nothing_is_written(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch, wrong: str, code: str
+) -> None:
+    """R-21, R-25, D8: found out before a command changes the card; the ledger counts the blank once."""
+    serial = counter.blank()
+    issuance, agent = counter.start(counter.record(), serial), counter.agent()
+    agent.card = _wrong_card(wrong, chip_serial(serial), counter, agent, issuance)
+    if wrong == "test-key":  # as in production
+        job = card_job(issuances_of(counter.station).get(pk=issuance.pk))
+        monkeypatch.setattr(exchange, "card_job", lambda _: replace(job, accept_test_keys=False))
+    answer = agent.make(issuance)
+    issuance.refresh_from_db()
+    assert answer["code"] == code
+    if wrong == "wrong-type":  # told by its first bytes: waited out of the reader, nothing is spent
+        assert (issuance.status, issuance.reason) == (IssuanceStatus.QUEUED, code)
+        return
+    assert answer["result"] == "rejected"
+    assert (issuance.reason, issuance.card.outcome) == (code, Outcome.REJECTED)
+    assert _settled(counter, issuance, "rejected") == "rejected"
+    assert not issuance.steps.filter(kind=StepKind.PERSONALIZE).exists()
+
+
+def _wrong_card(wrong: str, serial: bytes, counter: Counter, agent: Agent, issuance: Issuance) -> VirtualCard:
+    if wrong == "ours":  # a card of this programme, personalised in a try that is rolled back
+        with transaction.atomic():
+            card = agent.insert(issuance.card.serial)
+            assert agent.make(issuance)["result"] == "printing"
+            transaction.set_rollback(True)
+        return card
+    if wrong == "other-version":
+        return blank_card(serial, profile="sssc-2.0-3des")
+    return WRONG_CARDS[wrong](serial)  # type: ignore[return-value]

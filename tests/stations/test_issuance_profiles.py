@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from production.personalization.payment_data import (
 from production.selectors.keys import master_key_names
 from production.selectors.payment import bank_groups
 from stations.choices import IssuanceStatus
-from stations.services.card_jobs import card_job
+from stations.services import card_jobs
+from stations.services.card_jobs import TransportKeyMissingError, card_job
 from stations.transport.virtual import VirtualTransport
 from stations.virtual.card import VirtualCard, blank_card
+from tests.refusals import refused
 from tests.stations.counter import Counter, make_counter
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +90,42 @@ def test_a_blank_with_another_banks_keys_is_rejected_untouched(
     assert (answer["result"], answer["code"]) == ("rejected", "card_payment_key")
     issuance.refresh_from_db()
     assert (issuance.status, Card.objects.get().outcome) == (IssuanceStatus.REJECTED, "rejected")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "JSON"),
+        (b"\xff\xfe", "读不出来"),
+        (sample_bank_groups("OTHER").encode(), "不是这家银行的"),
+        (None, "目录不存在"),
+    ],
+)
+def test_wrong_payment_data_is_told_before_a_blank_is_taken(
+    counter: Counter, tmp_path: Path, settings: Any, content: bytes | None, words: str
+) -> None:
+    """R-16, R-21: the counter hears it when it starts; nothing is ordered, no blank leaves the drawer."""
+    folder = tmp_path / "payment"
+    settings.PAYMENT_DIR = str(folder)
+    if content is not None:
+        folder.mkdir()
+        (folder / f"{counter.world.bank.code}.json").write_bytes(content)
+    record, serial = counter.record(), counter.blank()
+    with refused(PaymentDataError) as raised:
+        counter.start(record, serial)
+    assert words in str(raised.value)
+    assert counter.blank() == serial
+
+
+def test_a_lot_without_its_transport_key_starts_nothing_in_production(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-25: blanks with the makers' public key make no real card, and are not spent for finding that out."""
+    record, serial = counter.record(), counter.blank()
+    monkeypatch.setattr(card_jobs, "settings", SimpleNamespace(PRODUCTION=True))
+    with refused(TransportKeyMissingError):
+        counter.start(record, serial)
+    assert counter.blank() == serial
 
 
 def test_data_of_another_bank_or_out_of_the_folder_is_not_taken(tmp_path: Path, settings: Any) -> None:
