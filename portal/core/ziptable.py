@@ -265,10 +265,8 @@ def _parse_central(buffer: bytes, at: int, limits: ZipLimits) -> tuple[Entry, in
 
 
 def _decode_name(raw: bytes, flags: int) -> str:
-    if raw.isascii():
-        return raw.decode("ascii")  # either way, and much faster than cp437
-    try:
-        return raw.decode("utf-8" if flags & _FLAG_UTF8 else "cp437")
+    try:  # ASCII is the same either way, and cp437's codec is slow
+        return raw.decode("utf-8" if flags & _FLAG_UTF8 or raw.isascii() else "cp437")
     except UnicodeDecodeError:
         raise ZipPathError("压缩包内文件名编码错误", got=repr(raw[:40])) from None
 
