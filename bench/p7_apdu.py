@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bench.compare import Comparison, Target, Variant
+from bench.readers import daemon
 from stations.transport.base import Transport
 from stations.transport.virtual import VirtualTransport
 from stations.virtual.samples import SERIAL, issued_card
-from tests.stations.pcsc import DRIVER, Desk, Pcscd, free_ports
+from tests.stations.pcsc import Desk
 
 ROUND_TRIPS = 300
 SELECT_SSSE = bytes.fromhex("00A4040C0F7378312E73682EC9E7BBE1B1A3D5CF")
@@ -57,14 +55,12 @@ def selected(transport: Transport) -> None:
 
 def comparisons() -> Iterator[Comparison]:
     """Compare the transport with bare PC/SC calls; nothing without pcscd and vpcd."""
-    if not Path("/usr/sbin/pcscd").exists() or not Path(DRIVER).exists():
+    service = daemon()
+    if service is None:
         return
     from stations.transport.pcsc import PcscTransport
 
-    folder = Path(tempfile.mkdtemp(prefix="portal-bench-"))
-    daemon = Pcscd(folder, free_ports())
-    daemon.start()
-    desk = Desk(daemon.port, "--issued")
+    desk = Desk(service.port, "--issued")
     reader, inside = PcscTransport(), VirtualTransport(issued_card(SERIAL))
     assert reader.wait_for_card(10)
     name = next(name for name, there in reader.readers().items() if there)
@@ -80,5 +76,3 @@ def comparisons() -> Iterator[Comparison]:
     yield Comparison("P7", "connections to a card", "connections", [connect], [Target("", 20)])
     reader.close()
     desk.kill()
-    daemon.stop()
-    shutil.rmtree(folder, ignore_errors=True)

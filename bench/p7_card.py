@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare import Bound, Breakdown, Parts
+from bench.readers import daemon
 from bench.world import open_world
-from tests.stations.pcsc import CARD_READER, DRIVER, ROOT, Desk, Pcscd, eventually, free_ports, settle
+from tests.stations.pcsc import CARD_READER, ROOT, Desk, Pcscd, eventually, free_ports, settle
 
 PACES = {
     "the virtual card as fast as it is": (),
@@ -26,10 +27,11 @@ PATIENCE = 30.0
 
 def comparisons() -> Iterator[Breakdown]:
     """Take whole issuances apart; nothing without pcscd and vpcd."""
-    if not Path("/usr/sbin/pcscd").exists() or not Path(DRIVER).exists():
+    service = daemon()
+    if service is None:
         return
     open_world("bench_card")
-    desk = CounterDesk()
+    desk = CounterDesk(service)
     try:
         for pace, options in PACES.items():
             yield Breakdown(
@@ -55,7 +57,7 @@ def _bounds(*, slow: bool) -> list[Bound]:
 class CounterDesk:
     """A counter's portal in processes of its own, its reader service, and the agent's parts in this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: Pcscd) -> None:
         from stations.agent.bench import Bench
         from stations.agent.client import PortalClient
         from stations.agent.journal import Journal
@@ -66,8 +68,7 @@ class CounterDesk:
 
         self.folder = Path(tempfile.mkdtemp(prefix="portal-bench-"))
         self.counter = make_counter(blanks=BLANKS)
-        self.daemon = Pcscd(self.folder, free_ports())
-        self.daemon.start()
+        self.daemon = service
         self.portal, address = _portal()
         client = PortalClient(address, self.counter.station.code, self.counter.credential)
         reader = CardReader(ReaderPlan(name=CARD_READER))
@@ -98,7 +99,6 @@ class CounterDesk:
         """End everything."""
         self.bench.reader.close()
         self.bench.client.close()
-        self.daemon.stop()
         self.portal.terminate()
         self.portal.wait()
         shutil.rmtree(self.folder, ignore_errors=True)

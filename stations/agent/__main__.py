@@ -11,7 +11,7 @@ from pathlib import Path
 
 from portal.core.errors import PortalError
 from stations.agent.bench import Bench, NoReader
-from stations.agent.client import PortalClient
+from stations.agent.client import AnswerRefusedError, PortalClient
 from stations.agent.journal import Journal
 from stations.agent.options import (
     VIRTUAL_PRINTER,
@@ -81,7 +81,9 @@ def enrol(asked: Enrolment) -> int:
     try:
         credential = client.redeem(asked.one_time)
     except PortalError as exc:
-        sys.stderr.write(f"登记未成功：{exc}\n")
+        refused = isinstance(exc, AnswerRefusedError) and exc.got == "enrolment_refused"
+        why = "登记码不对、已使用或已过期，请安全管理员重新开出一个" if refused else str(exc)
+        sys.stderr.write(f"登记未成功：{why}\n")
         return NOT_ENROLLED
     finally:
         client.close()

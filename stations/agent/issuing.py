@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from portal.core.errors import PortalError
@@ -133,8 +134,7 @@ def _step(bench: Bench, issuance: int, asked: dict[str, Any]) -> dict[str, Any]:
     """Send one script to the card and its answers to the portal."""
     step = int(asked["step"])
     script = [
-        (bytes.fromhex(command["apdu"]), frozenset(int(sw, 16) for sw in command["expect"]))
-        for command in asked["commands"]
+        (bytes.fromhex(command["apdu"]), _accepted(tuple(command["expect"]))) for command in asked["commands"]
     ]
     limits = asked.get("timeouts", {})
     result = bench.reader.run(
@@ -147,6 +147,12 @@ def _step(bench: Bench, issuance: int, asked: dict[str, Any]) -> dict[str, Any]:
     bench.watch.reader += result.microseconds
     body = step_body(result, bench.watch.times(bench.client.waited))
     return bench.client.send_step(issuance, step, body)
+
+
+@lru_cache(maxsize=64)
+def _accepted(words: tuple[str, ...]) -> frozenset[int]:
+    """Return status words as numbers; the few sets there are, made and handed to the reader once."""
+    return frozenset(int(sw, 16) for sw in words)
 
 
 def _first_change(commands: Sequence[Mapping[str, Any]]) -> int:
