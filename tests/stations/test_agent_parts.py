@@ -309,6 +309,19 @@ class TestClient:
             client.report_self_test(7, {"passed": True, "read_milliseconds": 1})
 
 
+class TestEnrolment:
+    def test_a_code_that_is_not_taken_is_told_with_what_to_do(self, portal: str, tmp_path: Path) -> None:
+        Portal.script = [(403, PROBLEM, {"code": "enrolment_refused"})]
+        options = ["--code", "demo-1", "--portal", portal, "--credential-file", str(tmp_path / "kept")]
+        done = subprocess.run(
+            [sys.executable, "-m", "stations.agent", *options, "--enrol", "used"],
+            cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 4
+        assert done.stderr == "登记未成功：登记码不对、已使用或已过期，请安全管理员重新开出一个\n"
+        assert not (tmp_path / "kept").exists()
+
+
 class TestSelfTestJob:
     def test_a_good_card_reports_its_time_and_nothing_of_the_person(self, client: PortalClient) -> None:
         """R-45: the portal learns that the card could be read, not whose it is."""
