@@ -55,6 +55,7 @@ SHOWN_INSIDE_OTHERS = {
     "portal.PasswordRecord",
     "portal.PendingRemoval",
     "portal.RecoveryCode",
+    "portal.RoleDefinition",
     "portal.SecondFactor",
     "production.BatchItem",
     "stations.IssuanceStep",
