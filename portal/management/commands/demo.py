@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from portal.core.errors import PortalError
-from portal.management.demo import outcome, steps, telephone
+from portal.management.demo import counter, outcome, steps, telephone
 from portal.management.demo.outcome import BALANCES
 from portal.management.demo.programme import DEMO_PASSWORD, set_up
 from portal.management.demo.steps import Demo
 from portal.management.demo.workers import workers
+from portal.samples.people import SamplePerson
 
 # A line with more trouble than a real one, so that remakes, a hold and an unknown card are seen.
 RATES = {"LINE_WRONG_RATE": "0.001", "LINE_BAD_RATE": "0.002", "LINE_UNKNOWN_RATE": "0.001"}
@@ -46,6 +47,8 @@ class Command(BaseCommand):
     """The demo; only for development."""
 
     help = "Set up an invented programme and run the main job once (R-1 … R-48, architecture §3)."
+
+    late: Sequence[SamplePerson] = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -88,6 +91,7 @@ class Command(BaseCommand):
                 started = time.perf_counter()
                 step(demo)
                 seconds[label] = time.perf_counter() - started
+            self.late = counter.match_late(demo)
         return seconds, demo
 
     def _report(self, console: Console, demo: Demo, seconds: dict[str, float]) -> bool:
@@ -116,6 +120,8 @@ class Command(BaseCommand):
         console.print(f"工作进程内存峰值 {demo.crew.peak:,.0f} MB")
         for name in ("return-list.xlsx", "lists", "faces", "certificates", "statement-lot1.xlsx"):
             console.print(f"  {demo.folder / name}")
+        for person in self.late:
+            console.print(f"柜台可制卡（虚构的人）：{person.name}　{person.number}")
         return balanced
 
     def _serve(self, console: Console, port: int) -> None:

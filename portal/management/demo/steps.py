@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -67,6 +67,7 @@ class Demo:
     records: int
     console: Console
     crew: Crew
+    sample: SampleOrder | None = None
     report: SampleReport | None = None
     package: Package | None = None
     order_ids: list[int] = field(default_factory=list)
@@ -95,7 +96,7 @@ def make_inputs(demo: Demo) -> None:
     """Generate people, photos, the sealed package and the account files."""
     start = Package.objects.aggregate(n=Sum("record_count", default=0))["n"]
     number = f"DEMO-{timezone.localtime():%Y%m%d-%H%M%S}"
-    order = SampleOrder(count=demo.records, start=start, issue_date=today())
+    order = demo.sample = SampleOrder(count=demo.records, start=start, issue_date=today())
     head = PackageHead(number, demo.programme.province.code, settings.PORTAL_CODE, timezone.now())
     path = demo.folder / f"{number}.scp"
     demo.report = make_package(
@@ -155,6 +156,11 @@ def accounts(demo: Demo) -> None:
         for path in paths:
             with path.open("rb") as file:
                 files.append(upload_account_file(file, file_name=path.name, bank=bank, actor=clerk).pk)
+    load_when_checked(demo, files, since)
+
+
+def load_when_checked(demo: Demo, files: Sequence[int], since: int) -> None:
+    """Wait for the dry runs of account files, have the banks load them, wait for the matching."""
     found = AccountFile.objects.filter(pk__in=files).select_related("bank")
     wait_for(
         "预检账号文件",
