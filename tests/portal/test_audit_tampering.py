@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import override_settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from portal import embedded
@@ -49,13 +50,16 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def told(module_database: None) -> Iterator[str]:
+def told(module_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a database with entries, whose first seven lie under two anchors."""
     system = User.objects.system()
-    for number in range(LAST - 2):
-        record_alone("event.told", actor=system, subject=system, number=number)
-        if number in (2, 4):
-            assert sign_anchor(actor=system) is not None
+    with override_settings(
+        KEYSTORE_DIR=tmp_path_factory.mktemp("keys")
+    ):  # other chains mark their ends elsewhere
+        for number in range(LAST - 2):
+            record_alone("event.told", actor=system, subject=system, number=number)
+            if number in (2, 4):
+                assert sign_anchor(actor=system) is not None
     name = connection.settings_dict["NAME"]
     connection.close()
     with psycopg.connect(embedded.place(SESSION_VAR).database_url, autocommit=True) as link:
