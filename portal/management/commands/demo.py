@@ -91,6 +91,7 @@ class Command(BaseCommand):
                 started = time.perf_counter()
                 step(demo)
                 seconds[label] = time.perf_counter() - started
+            console.print("[cyan]留给柜台[/cyan]")
             self.late = counter.match_late(demo)
         return seconds, demo
 

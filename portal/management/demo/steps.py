@@ -16,7 +16,7 @@ from rich.console import Console
 from billing.models import Statement
 from billing.services.statements import draft_statement, statement_workbook
 from orders.choices import AccountFileStatus, PackageStatus, RecordStatus
-from orders.models import AccountFile, Order, Package
+from orders.models import AccountFile, CardholderRecord, Order, Package
 from orders.personal import open_problems
 from orders.services.accounts import load_account_file, upload_account_file
 from orders.services.ordering import create_orders
@@ -183,6 +183,8 @@ def load_when_checked(demo: Demo, files: Sequence[int], since: int) -> None:
 
 def order(demo: Demo) -> None:
     """Step 4: matched records become orders, due in six working days (R-10)."""
+    left = CardholderRecord.objects.filter(status=RecordStatus.MATCHED).exclude(package=demo.package)
+    demo.counts["left_before"] = left.count()  # for the counter, by an earlier run
     orders = create_orders(actor=demo.programme.person(Role.PURCHASER_CLERK))
     demo.order_ids = [made.pk for made in orders]
 
