@@ -14,8 +14,8 @@ Stands alone: needs Python 3.11, `cryptography` and `gmssl_pyx`, no Django and n
     seal_package.py --open return.scp --sender PORTAL --sender-key portal.pem.pub \\
         --recipient PROVINCE --recipient-key sender.pem --out return.zip
 
-Exit codes: 0 done, 2 wrong arguments, 3 key refused, 4 input unreadable, 5 output not writable,
-6 the package to open is refused.
+Exit codes: 0 done, 1 a library is missing, 2 wrong arguments, 3 key refused, 4 input unreadable,
+5 output not writable, 6 the package to open is refused.
 """
 
 # ruff: noqa: T201 - a command line answers by printing
@@ -35,18 +35,21 @@ from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from portal.core.account_parcel import ENDINGS, MOST_FILES, pack_parcel
-from portal.core.crypto import KeyFormatError, Sm2PrivateKey, Sm2PublicKey
-from portal.core.errors import PortalError
-from portal.core.seal import (
-    check_payload,
-    open_container,
-    read_envelope,
-    seal_package,
-    unwrap_content_key,
-    verify_envelope,
-)
-from portal.core.seal_proof import prove_possession
+try:
+    from portal.core.account_parcel_write import ENDINGS, MOST_FILES, pack_parcel
+    from portal.core.crypto import KeyFormatError, Sm2PrivateKey, Sm2PublicKey
+    from portal.core.errors import PortalError
+    from portal.core.seal import (
+        check_payload,
+        open_container,
+        read_envelope,
+        seal_package,
+        unwrap_content_key,
+        verify_envelope,
+    )
+    from portal.core.seal_proof import prove_possession
+except ImportError as exc:
+    raise SystemExit(f"缺少 {exc.name}，请先 pip install cryptography gmssl_pyx") from None
 
 EXIT_OK, EXIT_USAGE, EXIT_KEY, EXIT_INPUT, EXIT_OUTPUT, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
 

@@ -18,10 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from portal.core.audit_anchors import read
-from portal.core.audit_file import Verdict, check_file
-from portal.core.crypto import Sm2PublicKey
-from portal.core.errors import PortalError
+try:
+    from portal.core.audit_anchors import read
+    from portal.core.audit_file import Verdict, check_file
+    from portal.core.crypto import Sm2PublicKey
+    from portal.core.errors import PortalError
+except ImportError as exc:  # Python's own exit code would say that the audit does not hold
+    print(f"无法核对：缺少 {exc.name}，请先 pip install cryptography gmssl_pyx", file=sys.stderr)
+    raise SystemExit(2) from None
 
 HOLDS, BROKEN, UNCHECKED = 0, 1, 2
 

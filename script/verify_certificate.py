@@ -20,7 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gmssl_pyx import GmsslInnerError, sm2_verify, sm3_hash
+try:
+    from gmssl_pyx import GmsslInnerError, sm2_verify, sm3_hash
+except ImportError as exc:  # Python's own exit code would say that the certificate does not hold
+    print(f"无法核对：缺少 {exc.name}，请先 pip install gmssl_pyx", file=sys.stderr)
+    raise SystemExit(2) from None
 
 HOLDS, BROKEN, UNCHECKED = 0, 1, 2
 MOST_BYTES = 64 << 20

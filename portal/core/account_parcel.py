@@ -1,25 +1,19 @@
 """What a bank's sealed account package holds: a ZIP of `manifest.json` and account files (architecture §6).
 
-The stand-alone script writes it, the portal reads it; both take the layout from here.
+The stand-alone script writes it (`account_parcel_write`), the portal reads it here.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from portal.core.account_parcel_write import ENDINGS, FOLDER, FORMAT, FORMAT_VERSION, MANIFEST, MOST_FILES
 from portal.core.errors import InputRefusedError
 from portal.core.ziptable import Entry, ZipLimits, iter_entries, open_entry, read_entry
 
-MANIFEST, FOLDER = "manifest.json", "accounts/"
-FORMAT, FORMAT_VERSION = "sscard-accounts", 1
-ENDINGS = (".csv", ".xlsx")
-MOST_FILES = 32
 _MAX_MANIFEST = 64 << 10
 
 
@@ -56,30 +50,6 @@ class Parcel:
     def blocks(self, payload: BinaryIO, entry: Entry, max_size: int) -> Iterator[bytes]:
         """Yield one file's bytes, its checksum proven by the end."""
         return open_entry(payload, entry, max_size)
-
-
-def manifest_of(sender: str, package_number: str, names: list[str]) -> bytes:
-    """Write the manifest for account files of these names (without folder)."""
-    fields = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "sender": sender,
-        "package_number": package_number,
-        "files": [FOLDER + name for name in names],
-    }
-    return json.dumps(fields, ensure_ascii=False, indent=1).encode()
-
-
-def pack_parcel(sender: str, package_number: str, paths: Iterable[Path]) -> BinaryIO:
-    """Pack account files with their manifest in memory: accounts in the clear touch no disk here."""
-    found = list(paths)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        archive.writestr(MANIFEST, manifest_of(sender, package_number, [path.name for path in found]))
-        for path in found:
-            archive.write(path, FOLDER + path.name)
-    packed.seek(0)
-    return packed
 
 
 def read_parcel(payload: BinaryIO, *, sender: str, package_number: str, max_size: int) -> Parcel:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from portal import files
-from portal.core.account_parcel import manifest_of
+from portal.core.account_parcel_write import manifest_of
 from portal.core.crypto import Sm2PrivateKey
 from portal.core.seal import seal_package
 from portal.models import Organisation

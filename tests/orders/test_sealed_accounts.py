@@ -24,7 +24,7 @@ from orders.services.packages import receive_package
 from orders.services.registry import revoke_sender_key
 from orders.services.sealed_accounts import receive_accounts, receive_sealed
 from portal.choices import Role
-from portal.core.account_parcel import manifest_of
+from portal.core.account_parcel_write import manifest_of
 from portal.core.crypto import Sm2PrivateKey
 from portal.core.errors import PermissionRefusedError, PortalError
 from portal.models import AuditEntry, Organisation, Task, User

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from orders.services.sealed_accounts import receive_accounts
 from portal.choices import Role
-from portal.core.account_parcel import pack_parcel
+from portal.core.account_parcel_write import pack_parcel
 from portal.core.seal import seal_package
 from portal.files import portal_key
 from portal.management.demo.programme import Programme
