@@ -41,7 +41,7 @@ UNPRIVILEGED_ACCOUNT = "nobody"
 POSTGRES_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "60",
+    "max_connections": "120",  # tests meet at locks by the dozen, in several processes
     "shared_buffers": "128MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
