@@ -16,6 +16,8 @@ from django.db import connections
 
 from portal.core.errors import PortalError
 
+_inherited: list[Any] = []
+
 
 def at_once(calls: list[Callable[[], object]]) -> Counter[str]:
     """Make all calls at the same moment, each with its own connection; count results and error codes."""
@@ -46,6 +48,7 @@ def killed_at(point: str, call_number: int, work: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
         try:
+            _forget_connections()
             _arm(point, call_number)
             work()
         except BaseException:  # noqa: BLE001 - whatever kept it from its death is told
@@ -55,6 +58,17 @@ def killed_at(point: str, call_number: int, work: Callable[[], object]) -> bool:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _forget_connections() -> None:
+    """Leave alone what the parent opened elsewhere, and open one's own.
+
+    While a browser runs, the parent's connection belongs to its event loop, which a child has not: the child
+    sees the one that its thread had before, open at the server's other end or long ended there.
+    """
+    for one in connections.all(initialized_only=True):
+        _inherited.append(one.connection)  # kept, so that nothing closes the parent's socket
+        one.connection = None
 
 
 def _arm(point: str, call_number: int) -> None:
