@@ -136,7 +136,7 @@ def test_a_photo_from_the_camera_is_cut_accepted_and_sealed_with_the_case(
     page.get_by_role("button", name="打开摄像头").press("Enter")
     video = page.locator("[data-camera]")
     expect(video).to_be_visible()
-    page.wait_for_function("document.querySelector('[data-camera]').videoWidth === 1280")
+    expect(video).to_have_js_property("videoWidth", 1280)  # wait_for_function would eval, which pages refuse
     assert small_targets(page) == []
     page.screenshot(path=str(tmp_path / "camera.png"), full_page=True)
     page.get_by_role("button", name="拍照").press("Enter")
