@@ -6,13 +6,15 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Aggregate, Count, FloatField, Q, QuerySet
-from django.db.models.functions import TruncDate
+from django.db.models import Aggregate, Count, FloatField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from production.choices import Outcome
+from production.models import Card
 from stations.choices import IssuanceStatus, StepKind
-from stations.models import Issuance, IssuanceStep, Station
+from stations.models import FeederRun, Issuance, IssuanceStep, Station
 
 DAYS_SHOWN = 14
 REASONS_SHOWN = 10
@@ -151,3 +153,17 @@ def issuances_of_day(station: Station, on: dt.date) -> QuerySet[Issuance]:
         station=station, requested_at__gte=begins, requested_at__lt=begins + dt.timedelta(days=1)
     )
     return rows.select_related("card__item__record__package", "card__lot", "operator").order_by("id")
+
+
+def counted_runs(runs: QuerySet[FeederRun]) -> QuerySet[FeederRun]:
+    """Add `done_count` and `waiting_count`, a run's cards with and without their outcome."""
+    waits = Q(outcome=Outcome.PENDING)
+    return runs.annotate(done_count=_cards_of_run(~waits), waiting_count=_cards_of_run(waits))
+
+
+def _cards_of_run(which: Q) -> Coalesce:
+    # A subquery for each row shown: joined, every run's cards would be grouped before the page is cut.
+    found = (
+        Card.objects.filter(which, machine_file=OuterRef("machine_file")).order_by().values("machine_file")
+    )
+    return Coalesce(Subquery(found.annotate(count=Count("pk")).values("count")), 0)

@@ -6,7 +6,7 @@ from portal.adminkit.downloads import attachment, safe_name, written
 from portal.adminkit.filters import exact_filter, organisation_filter
 from portal.adminkit.progress import ProgressAdmin
 from portal.adminkit.requests import signed_in
-from portal.adminkit.verbs import VerbForm, result_page, verb
+from portal.adminkit.verbs import VerbForm, in_status, result_page, verb
 
 __all__ = [
     "EditableAdmin",
@@ -19,6 +19,7 @@ __all__ = [
     "days_text",
     "exact_filter",
     "grouped",
+    "in_status",
     "light_badge",
     "link",
     "organisation_filter",

@@ -118,6 +118,11 @@ def _widget(field: forms.Field) -> forms.Widget:
 Perform = Callable[["ScopedAdmin[Any]", HttpRequest, Any, dict[str, Any]], "HttpResponseBase | str | None"]
 
 
+def in_status(*states: str) -> Callable[[Any], bool]:
+    """Offer a verb for rows in these states only."""
+    return lambda row: row.status in states
+
+
 def verb(
     *,
     label: Any,

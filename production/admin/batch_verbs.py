@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from portal.adminkit import signed_in, verb
+from portal.adminkit import in_status, signed_in, verb
 from production.admin.batch_forms import BlindCountForm, DestroyForm, PlanForm, SplitForm, WithdrawalForm
 from production.choices import BatchStatus, PlanStatus, RunStatus
 from production.models import Batch, ReturnFile
@@ -27,11 +27,6 @@ from production.services.stock import TAKES_BLANKS, request_withdrawal
 
 OPEN_PLANS = (PlanStatus.PROPOSED, PlanStatus.APPROVED)
 Answer = dict[str, Any]
-
-
-def in_status(*states: BatchStatus) -> Callable[[Batch], bool]:
-    """Offer a verb in these states only."""
-    return lambda batch: batch.status in states
 
 
 def _not_held(state: BatchStatus) -> Callable[[Batch], bool]:

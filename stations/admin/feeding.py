@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import display
-from django.db.models import Count, Q
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -26,6 +26,7 @@ from portal.adminkit import (
     bar,
     exact_filter,
     grouped,
+    in_status,
     register,
     signed_in,
     status_column,
@@ -42,6 +43,7 @@ from quality.admin import InspectedBatchAdmin
 from stations.admin.issuances import COLOURS
 from stations.choices import FeederStatus, IssuanceStatus
 from stations.models import FeederRun, Station
+from stations.selectors import counted_runs
 from stations.services.feeding import (
     BLANK_REASONS,
     continue_feeder,
@@ -105,10 +107,6 @@ class BlanksForm(VerbForm):
         return list(dict.fromkeys(self.cleaned_data["serials"].upper().split()))
 
 
-def _in(*states: FeederStatus) -> Any:
-    return lambda run: run.status in states
-
-
 def _has_unknown(run: FeederRun) -> bool:
     return run.status != FeederStatus.RUNNING and _unknown(run).exists()
 
@@ -154,13 +152,13 @@ class StationBatchAdmin(InspectedBatchAdmin):
 
     def task_counts(self, row: Batch) -> dict[str, int]:
         """Follow the feeder while it works, the background tasks otherwise."""
-        run = row.feeder_runs.filter(status=FeederStatus.RUNNING).first()
+        run = counted_runs(row.feeder_runs.filter(status=FeederStatus.RUNNING)).first()
         return cards_as_tasks(run) if run is not None else super().task_counts(row)
 
     @display(description=_("送卡制作"))
     def feeder_table(self, row: Batch) -> SafeString:
         """List the runs at stations."""
-        runs = row.feeder_runs.select_related("station", "operator", "batch").order_by("id")
+        runs = counted_runs(row.feeder_runs.select_related("station", "operator", "batch")).order_by("id")
         rows = [
             (
                 reference(run, date_format(timezone.localtime(run.started_at), "DATETIME_FORMAT")),
@@ -190,27 +188,17 @@ class StationBatchAdmin(InspectedBatchAdmin):
         return _t("已在%(station)s开始制作") % {"station": run.station}
 
 
-def _counted(run: FeederRun) -> tuple[int, int]:
-    """Return how many of a run's cards have their outcome and how many wait."""
-    counted = Card.objects.filter(machine_file=run.machine_file_id).aggregate(
-        done=Count("id", filter=~Q(outcome=Outcome.PENDING)),
-        waiting=Count("id", filter=Q(outcome=Outcome.PENDING)),
-    )
-    return counted["done"], counted["waiting"]
-
-
-def cards_as_tasks(run: FeederRun) -> dict[str, int]:
-    """Return a running run's cards as the panel of progress counts tasks; nothing once it stands."""
+def cards_as_tasks(run: Any) -> dict[str, int]:
+    """Return the cards of a running run of `counted_runs` as the panel of progress counts tasks."""
     if run.status != FeederStatus.RUNNING:
         return {}
-    done, waiting = _counted(run)
-    return {TaskStatus.DONE: done, TaskStatus.QUEUED: waiting}
+    return {TaskStatus.DONE: run.done_count, TaskStatus.QUEUED: run.waiting_count}
 
 
-def made_bar(run: FeederRun) -> SafeString:
-    """Show how many of a run's cards have their outcome."""
-    done, waiting = _counted(run)
-    return bar(done, done + waiting, f"{grouped(done)} / {grouped(done + waiting)}")
+def made_bar(run: Any) -> SafeString:
+    """Show how many cards of a run of `counted_runs` have their outcome."""
+    whole = run.done_count + run.waiting_count
+    return bar(run.done_count, whole, f"{grouped(run.done_count)} / {grouped(whole)}")
 
 
 @register(FeederRun)
@@ -245,6 +233,10 @@ class FeederRunAdmin(ProgressAdmin[FeederRun]):
     reason_words = told_column("reason_text", _("停止原因"))
     batch_link = reference_column("batch", _("批次"))
     station_link = reference_column("station", _("制卡点"))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FeederRun]:
+        """Count each run's cards with its row."""
+        return counted_runs(super().get_queryset(request))
 
     @display(description=_("批次"))
     def title(self, row: FeederRun) -> str:
@@ -302,7 +294,7 @@ class FeederRunAdmin(ProgressAdmin[FeederRun]):
     @verb(
         label=_("停止送卡"),
         permission="stations.stop_feeder",
-        when=_in(FeederStatus.RUNNING),
+        when=in_status(FeederStatus.RUNNING),
         icon="stop_circle",
         variant=ActionVariant.DANGER,
         help_text=_("读写器中的这一张会做完，之后不再取下一张。"),
@@ -316,7 +308,7 @@ class FeederRunAdmin(ProgressAdmin[FeederRun]):
         label=_("继续制作"),
         permission="stations.run_feeder",
         form=StationForm,
-        when=_in(FeederStatus.STOPPED),
+        when=in_status(FeederStatus.STOPPED),
         icon="play_circle",
         variant=ActionVariant.PRIMARY,
         help_text=_("排除停止原因后继续；也可换到本单位的另一个制卡点，余下的白卡须一并移交。"),
@@ -330,7 +322,7 @@ class FeederRunAdmin(ProgressAdmin[FeederRun]):
         label=_("报废未制的白卡"),
         permission="stations.run_feeder",
         form=BlanksForm,
-        when=_in(FeederStatus.STOPPED),
+        when=in_status(FeederStatus.STOPPED),
         icon="block",
         help_text=_("芯片无应答、损坏或缺失、不能制作的白卡；计为废品，对应的明细待重制。"),
     )

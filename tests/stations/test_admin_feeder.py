@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from portal.models import AuditEntry
@@ -68,6 +70,22 @@ def test_the_pages_follow_a_running_batch_by_themselves(plant: Plant) -> None:
     told = shown(plant, "operator", RUN, run)
     assert "卡仓空" in told
     assert "只写芯片" in told
+
+
+def test_the_list_counts_the_cards_of_all_runs_at_once(plant: Plant) -> None:
+    """Issue 2: lists open with a constant number of queries."""
+    desk, address = sign_in(plant.world.clerk), page(RUN, "changelist")
+    queries = []
+    for cards in (2, 1, 3):
+        batch = plant.batch(cards)
+        plant.feed(plant.start(batch), hopper(batch))
+        desk.get(address)  # whatever is asked only once
+        with CaptureQueriesContext(connection) as asked:
+            told = text(desk.get(address))
+        assert f"{cards} / {cards}" in told
+        queries.append(len(asked))
+    assert "2 / 2" in told
+    assert queries[0] == queries[1] == queries[2]
 
 
 def test_without_a_feeder_there_is_no_button(plant: Plant) -> None:
