@@ -150,7 +150,7 @@ def test_a_printer_that_cannot_turn_cards_is_told_before_a_card_is_written(
     plug("--issued")
     shop.start_agent(*READER, "--printer", printer.uri)
     shop.until(lambda: (Station.objects.get().report.get("printer") or {}).get("turns_over") is False)
-    assert "打印机：不能两面打印" in shop.log.read_text()
+    shop.until(lambda: "打印机：不能两面打印" in shop.log.read_text())  # after its report
     stopping = [found.text for found in obstacles(Station.objects.get()) if found.stops]
     assert stopping == ["打印机不能两面打印"]
     assert not _print_test(shop)
