@@ -1,14 +1,13 @@
 """Card faces: one renderer per template and process, a picture per card in a few milliseconds (R-17, P3).
 
-The ground with its labels and the texts of the batch is painted once; per card only the photo and the
-person's own values are pasted. Pillow (libjpeg-turbo) writes JPEG with its density; PNG uses the "up" filter
-and ISA-L's level 1, an order of magnitude faster than Pillow's default.
+The ground with its labels and the texts of the batch is painted and coded once; per card only the photo and
+the person's own values are pasted, and only the rows they touch are coded (face_jpeg). PNG uses the "up"
+filter and ISA-L's level 1, an order of magnitude faster than Pillow's default.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import io
 import struct
 import zlib
 from collections import OrderedDict
@@ -21,18 +20,18 @@ from isal import isal_zlib
 from PIL import Image
 
 from portal.core.errors import InputRefusedError
+from production.personalization.face_jpeg import CodedGround, block_rows, encode_jpeg
 from production.personalization.face_paint import paint_ground
 from production.personalization.face_template import MM_PER_INCH, FaceTemplate, Side, Value, pixels
-from production.personalization.face_text import Fonts, GlyphCache, Line, place_label, place_value
+from production.personalization.face_text import Fonts, GlyphCache, Ink, Line, place_label, place_value
 from production.personalization.holder import CardHolder
 
 PRINT_DPI = 300
-JPEG_QUALITY = 90
 ACCOUNT_GROUP = 4
 MAX_PHOTO_PIXELS = 4_000_000
 # Bicubic sharpness at the cost of bilinear when the photo is made smaller.
 PHOTO_FILTER = Image.Resampling.HAMMING
-# Texts that a whole batch shares are painted into the ground; each ground takes 2.6 MB.
+# Texts that a whole batch shares are painted into the ground; each ground takes 2.7 MB.
 SHARED_KEYS = ("issuer", "bank_name", "issue_month")
 _GROUNDS = 4
 _UP_FILTER = 2
@@ -76,6 +75,14 @@ class FaceValues:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all cards of a batch show, painted and coded."""
+
+    image: Image.Image
+    coded: CodedGround
+
+
 class FaceRenderer:
     """Draw the faces of one template; keep one per process, as it holds painted ground and glyphs."""
 
@@ -83,7 +90,7 @@ class FaceRenderer:
         self.template, self.dpi = template, dpi
         self._cache = GlyphCache(fonts)
         self._back = self._painted(template.back, preview=False)
-        self._grounds: OrderedDict[tuple[str, ...], Image.Image] = OrderedDict()
+        self._grounds: OrderedDict[tuple[str, ...], _Ground] = OrderedDict()
         values = template.back.values
         self._own = tuple(value for value in values if value.key not in SHARED_KEYS)
         self._shared = tuple(value for value in values if value.key in SHARED_KEYS)
@@ -92,24 +99,35 @@ class FaceRenderer:
         right, bottom = pixels(area.x + area.width, dpi), pixels(area.y + area.height, dpi)
         self._photo_at, self._photo_size = (left, top), (right - left, bottom - top)
 
-    def render(self, values: FaceValues, photo_jpeg: bytes, *, quality: int = JPEG_QUALITY) -> bytes:
+    def render(self, values: FaceValues, photo_jpeg: bytes) -> bytes:
         """Return the back as JPEG with density; raise GlyphMissingError, FaceTextError, PhotoRefusedError."""
-        return self._jpeg(self.compose(values, photo_jpeg), quality)
+        texts = values.texts(self.template.issuer)
+        photo, inks = self._photo(photo_jpeg), self._inks(self._own, texts)
+        ground = self._ground(texts)
+        width, height = ground.image.size
+        photo_top = self._photo_at[1]
+        top, bottom = block_rows(
+            min([photo_top, *(ink.top for ink in inks)]),
+            max([photo_top + photo.height, *(ink.bottom for ink in inks)]),
+            height,
+        )
+        band = ground.image.crop((0, top, width, bottom))
+        self._draw(band, photo, inks, top)
+        return ground.coded.with_band(band, top)
 
     def render_png(self, values: FaceValues, photo_jpeg: bytes) -> bytes:
         """Return the back as PNG; raise as `render`."""
         return encode_png(self.compose(values, photo_jpeg), self.dpi)
 
-    def render_front(self, *, preview: bool = False, quality: int = JPEG_QUALITY) -> bytes:
+    def render_front(self, *, preview: bool = False) -> bytes:
         """Return the front as JPEG; `preview` shows where the module of the blank sits."""
-        return self._jpeg(self.compose_front(preview=preview), quality)
+        return encode_jpeg(self.compose_front(preview=preview), self.dpi)
 
     def compose(self, values: FaceValues, photo_jpeg: bytes) -> Image.Image:
         """Return the back as an RGB picture."""
         texts = values.texts(self.template.issuer)
-        image = self._ground(texts).copy()
-        image.paste(self._photo(photo_jpeg), self._photo_at)
-        self._write(image, self._own, texts)
+        image = self._ground(texts).image.copy()
+        self._draw(image, self._photo(photo_jpeg), self._inks(self._own, texts), 0)
         return image
 
     def compose_front(self, *, preview: bool = False) -> Image.Image:
@@ -129,18 +147,28 @@ class FaceRenderer:
                 lines += place_value(texts[value.key], value, self._cache, self.dpi)
         return lines
 
-    def _write(self, image: Image.Image, places: Sequence[Value], texts: Mapping[str, str]) -> None:
-        for line in self._lines(places, texts):
-            self._cache.paste(image, line)
+    def _inks(self, places: Sequence[Value], texts: Mapping[str, str]) -> list[Ink]:
+        return [ink for line in self._lines(places, texts) if (ink := self._cache.ink(line))]
 
-    def _ground(self, texts: Mapping[str, str]) -> Image.Image:
+    def _draw(self, image: Image.Image, photo: Image.Image, inks: Sequence[Ink], top: int) -> None:
+        """Put what is the card's own onto the ground, of which `image` begins at pixel row `top`."""
+        left, photo_top = self._photo_at
+        image.paste(photo, (left, photo_top - top))
+        for ink in inks:
+            ink.paste(image, top)
+
+    def _write(self, image: Image.Image, places: Sequence[Value], texts: Mapping[str, str]) -> None:
+        for ink in self._inks(places, texts):
+            ink.paste(image)
+
+    def _ground(self, texts: Mapping[str, str]) -> _Ground:
         """Return the back with labels and the texts all cards of the batch share."""
         key = tuple(texts[name] for name in SHARED_KEYS)
         ground = self._grounds.get(key)
         if ground is None:
-            ground = self._back.copy()
-            self._write(ground, self._shared, texts)
-            self._grounds[key] = ground
+            image = self._back.copy()
+            self._write(image, self._shared, texts)
+            ground = self._grounds[key] = _Ground(image, CodedGround.of(image, self.dpi))
             if len(self._grounds) > _GROUNDS:
                 self._grounds.popitem(last=False)
         else:
@@ -150,7 +178,8 @@ class FaceRenderer:
     def _painted(self, side: Side, *, preview: bool) -> Image.Image:
         image = paint_ground(self.template, side, self.dpi, preview=preview)
         for label in side.labels:
-            self._cache.paste(image, place_label(label, self.dpi))
+            if ink := self._cache.ink(place_label(label, self.dpi)):
+                ink.paste(image)
         return image
 
     def _photo(self, jpeg: bytes) -> Image.Image:
@@ -158,11 +187,6 @@ class FaceRenderer:
         height, width = pixel_rows.shape[:2]
         box = centre_crop(width, height, self._photo_size)
         return Image.fromarray(pixel_rows).resize(self._photo_size, PHOTO_FILTER, box)
-
-    def _jpeg(self, image: Image.Image, quality: int) -> bytes:
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=quality, dpi=(self.dpi, self.dpi))
-        return out.getvalue()
 
 
 def decode_photo(jpeg: bytes) -> np.ndarray:
