@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from orders.dictionary import CARD_KIND_LABELS, ISSUE_KIND_LABELS, CardKind, IssueKind
-from orders.personal import PersonalPart, row_cipher, unseal
+from orders.personal import KEY_COLUMNS, PersonalPart, RowKey, unseal
 from portal.core.sheets import Column
 from production.models import Card, Delivery
 
@@ -31,15 +31,8 @@ _CARD = ("carton__number", "carton_position", "card_kind", "issue_kind", "card_i
 
 
 class _Sealed(NamedTuple):
-    """A record's columns as they stand, in the order of _RECORD."""
+    """What a list shows of a record, as it stands in the columns of _SEALED."""
 
-    id: int | None
-    version: int
-    row_number: int
-    in_ring: bool
-    package_id: int
-    key_id: str
-    ring_key_id: str
     employer_code: str
     number: bytes
     name: bytes
@@ -47,14 +40,8 @@ class _Sealed(NamedTuple):
     account: bytes | None
 
 
-_RECORD = tuple(
-    f"item__record__{column}"
-    for column in (
-        "id", "version", "row_number", "in_ring", "package_id", "package__key_id", "package__ring_key_id",
-        "employer_code",
-        "number_sealed", "name_sealed", "personal_sealed", "account_sealed",
-    )
-)  # fmt: skip
+_SEALED = ("employer_code", "number_sealed", "name_sealed", "personal_sealed", "account_sealed")
+_RECORD = tuple(f"item__record__{column}" for column in (*KEY_COLUMNS, *_SEALED))
 
 
 def header_lines(delivery: Delivery) -> list[str]:
@@ -78,15 +65,15 @@ def rows(delivery: Delivery) -> Iterator[list[str]]:
         .order_by("carton__number", "carton_position")
         .values_list(*_CARD, *_RECORD)
     )
+    first, second = len(_CARD), len(_CARD) + len(KEY_COLUMNS)
     for place, columns in enumerate(cards.iterator(chunk_size=CHUNK), start=1):
-        yield _row(place, columns[: len(_CARD)], _Sealed(*columns[len(_CARD) :]))
+        yield _row(place, columns[:first], RowKey(*columns[first:second]), _Sealed(*columns[second:]))
 
 
-def _row(place: int, card: tuple[Any, ...], record: _Sealed) -> list[str]:
+def _row(place: int, card: tuple[Any, ...], key: RowKey, record: _Sealed) -> list[str]:
     carton, position, card_kind, issue_kind, card_identifier = card
-    assert record.id is not None, "an undelivered card has its record"
-    keys = (record.package_id, record.key_id, record.ring_key_id, record.row_number)
-    cipher, row = row_cipher(*keys, in_ring=record.in_ring), (record.id, record.version)
+    assert key.id is not None, "an undelivered card has its record"
+    cipher, row = key.cipher(), (key.id, key.version)
     personal = PersonalPart.from_json(unseal(cipher, *row, "personal", record.personal))
     return [
         str(place),

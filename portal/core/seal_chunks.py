@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 DEFAULT_CHUNK_SIZE = 16 * 1024
+STORED_CHUNK_SIZE = 64 * 1024
+"""For our own files, most of which are read from end to end: a chunk costs 20 µs besides its bytes."""
 MIN_CHUNK_SIZE = 1024
 MAX_CHUNK_SIZE = 1024 * 1024
 _CACHED_CHUNKS = 8
@@ -212,7 +214,7 @@ class SealedWriter(io.RawIOBase):
     """
 
     def __init__(
-        self, file: BinaryIO, key: bytes, context: bytes, *, chunk_size: int = DEFAULT_CHUNK_SIZE
+        self, file: BinaryIO, key: bytes, context: bytes, *, chunk_size: int = STORED_CHUNK_SIZE
     ) -> None:
         super().__init__()
         self._abandoned = True  # until the header stands

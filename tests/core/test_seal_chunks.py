@@ -253,4 +253,4 @@ def test_writing_takes_constant_memory() -> None:
             writer.write(piece)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1 << 18
+    assert peak < 1 << 19  # of 4 MB written

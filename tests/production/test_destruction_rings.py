@@ -13,7 +13,16 @@ from django.db import connection, transaction
 
 from orders.choices import AccountFileStatus, RecordStatus
 from orders.models import AccountFile, AccountRow, CardholderRecord, Package
-from orders.personal import open_account, open_column, open_name, open_number, read_photo, row_cipher
+from orders.personal import (
+    KEY_COLUMNS,
+    RowKey,
+    open_account,
+    open_column,
+    open_name,
+    open_number,
+    read_photo,
+    row_cipher,
+)
 from orders.selectors.accounts import open_account_row
 from orders.services import rekeying
 from orders.services.records import correct_record
@@ -41,6 +50,12 @@ def batches() -> list[Batch]:
 def records_of(batch: Batch) -> list[CardholderRecord]:
     found = CardholderRecord.objects.filter(batch_item__batch=batch).select_related("package")
     return list(found.order_by("pk"))
+
+
+def plain_rows(batch: Batch) -> list[tuple[RowKey, bytes]]:
+    """Return the keys and sealed numbers of a batch's records, as bulk work selects them."""
+    found = CardholderRecord.objects.filter(batch_item__batch=batch).order_by("pk")
+    return [(RowKey(*key), sealed) for *key, sealed in found.values_list(*KEY_COLUMNS, "number_sealed")]
 
 
 def accounts_of(batch: Batch) -> list[AccountRow]:
@@ -132,12 +147,16 @@ class TestPackages:
     ) -> None:
         """R-18: a worker that selected its records before the re-sealing makes right cards after it."""
         first, second = batches()
-        held = records_of(second)
+        held, rows, gone = records_of(second), plain_rows(second), plain_rows(first)
         numbers = [chain.people[record.row_number].number for record in held]
         with committed():
             destroy_batch(first, actor=clerk)
         settle_destruction(committed)
         assert [open_number(record) for record in held] == numbers
+        assert [key.open("number", sealed) for key, sealed in rows] == numbers
+        for key, sealed in gone:
+            with pytest.raises(KeyDestroyedError):
+                key.open("number", sealed)
         held, plain = records_of(second), Package.objects.get()
         ring = keyrings.without(plain.ring_key_id, [], KeyPurpose.PACKAGE, "rotated", _kept_undo())
         keystore().destroy(plain.ring_key_id)
