@@ -82,6 +82,14 @@ SCOPES: Mapping[str, Scope] = {
     "stations.read": _scope(_("查看制卡点"), "stations.view_station"),
     "issuances.read": _scope(_("查看即时制卡"), "stations.view_issuance"),
     "issuances.print": _scope(_("再次打印未提交的卡"), "stations.view_issuance", "stations.issue_card"),
+    "feeders.read": _scope(_("查看送卡制作"), "stations.view_feederrun"),
+    "feeders.run": _scope(
+        _("送卡制作：开始、停止、继续、报废白卡"),
+        "stations.view_feederrun",
+        "stations.run_feeder",
+        "stations.stop_feeder",
+        "production.run_batch",
+    ),
     "stations.test": _scope(_("制卡点自检"), "stations.view_station", "stations.test_station"),
 }
 

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin import display
 from django.db.models import QuerySet
+from django.db.models.fields import BLANK_CHOICE_DASH
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -98,9 +99,10 @@ class BlanksForm(VerbForm):
     reason = forms.ChoiceField(label=_("原因"))
 
     def prepare(self) -> None:
-        """Offer the reasons."""
+        """Offer the reasons, none of them chosen beforehand."""
         field: Any = self.fields["reason"]
-        field.choices = [(code, told(text)) for code, text in BLANK_REASONS.items()]
+        reasons = [(code, told(text)) for code, text in BLANK_REASONS.items()]
+        field.choices = [*BLANK_CHOICE_DASH, *reasons]
 
     def clean_serials(self) -> list[str]:
         """Return the serials, each once."""

@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from stations.api.exchange import BeginView, FacesView, OrderView, PrintView, StepView
+from stations.api.feeder_runs import FeederRunViewSet
 from stations.api.feeding import CurrentRunView, NextCardView
 from stations.api.views import (
     EnrolView,
@@ -20,6 +21,7 @@ router = SimpleRouter(trailing_slash=False)
 router.register("stations", StationViewSet, basename="station")
 router.register("self-tests", SelfTestViewSet, basename="self-test")
 router.register("issuances", IssuanceViewSet, basename="issuance")
+router.register("feeder-runs", FeederRunViewSet, basename="feeder-run")
 urlpatterns = [
     *router.urls,
     path("station/enrol", EnrolView.as_view(), name="station-enrol"),
