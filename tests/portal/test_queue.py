@@ -209,6 +209,8 @@ class TestRunning:
         with own.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s, %s)", [queue.TASK_LOCK, task.pk])
             taken = [run_task(task.pk) for _ in range(MAX_ATTEMPTS + 1)]
+            # Closing alone is not waited for: the server lets go when it notices.
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [queue.TASK_LOCK, task.pk])
         own.close()
         task.refresh_from_db()
         assert (any(taken), task.attempts, task.status) == (False, 0, TaskStatus.QUEUED)

@@ -104,5 +104,7 @@ def test_a_second_scheduler_ends_at_once() -> None:
             cursor.execute("SELECT pg_advisory_lock(%s)", [SCHEDULER_LOCK])
         with pytest.raises(CommandError, match="已有一个调度进程在运行"):
             said("scheduler")
+        with other.cursor() as cursor:  # closing alone is not waited for
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [SCHEDULER_LOCK])
     finally:
         other.close()
