@@ -153,5 +153,4 @@ class FeederRunViewSet(ListModelMixin, RetrieveModelMixin, ScopedViewSet[FeederR
         return found
 
     def _answer(self, run: FeederRun, code: int = status.HTTP_200_OK) -> Response:
-        fresh = counted_runs(FeederRun.objects.select_related("batch", "station", "operator")).get(pk=run.pk)
-        return Response(FeederRunSerializer(fresh).data, status=code)
+        return Response(FeederRunSerializer(counted_runs(self.queryset).get(pk=run.pk)).data, status=code)

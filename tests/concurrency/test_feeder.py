@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from django.core.cache import caches
 
 from portal.audit import verify_chain
 from production.choices import BatchStatus
@@ -23,8 +22,6 @@ HANDS = 8
 
 @pytest.fixture
 def plant(transactional_db: None) -> Plant:
-    for name in ("limits", "limits_of_process"):
-        caches[name].clear()
     return make_plant()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from django.core.cache import caches
 from requests.adapters import BaseAdapter
 from rest_framework.test import APIClient
 
@@ -245,7 +246,9 @@ def outcomes(batch: Batch) -> list[str]:
 
 
 def make_plant() -> Plant:
-    """Set a plant with one station up."""
+    """Set a plant with one station up, nobody of which has used up a limit of requests."""
+    for name in ("limits", "limits_of_process"):
+        caches[name].clear()
     world = build_world()
     purchaser, supplier = world.clerk.organisation, world.operator.organisation
     assert purchaser is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -16,17 +15,10 @@ from production.choices import BatchStatus
 from production.models import Batch, Card
 from stations.models import FeederRun, Issuance
 from tests.portal.desk import page, sign_in, text
-from tests.stations.plant import Hopper, Plant, blanks, hopper, make_plant, outcomes
+from tests.stations.plant import Hopper, Plant, blanks, hopper, outcomes
 
 pytestmark = pytest.mark.django_db
 BATCH, RUN = "production.batch", "stations.feederrun"
-
-
-@pytest.fixture
-def plant(settings: Any) -> Plant:
-    for name in ("limits", "limits_of_process"):
-        caches[name].clear()
-    return make_plant()
 
 
 def shown(plant: Plant, who: str, model: str, row: Any) -> str:

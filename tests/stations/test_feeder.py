@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 
 from portal.core.errors import ConflictError
 from portal.models import AuditEntry
@@ -39,24 +38,12 @@ from tests.stations.plant import (
     Plant,
     blanks,
     hopper,
-    make_plant,
     outcomes,
     report,
 )
 
 pytestmark = pytest.mark.django_db
 GOOD, MADE, BAD, UNKNOWN, WAITS = "good", "made", "rejected", "unknown", "pending"
-
-
-@pytest.fixture(autouse=True)
-def unhurried() -> None:
-    for name in ("limits", "limits_of_process"):
-        caches[name].clear()
-
-
-@pytest.fixture
-def plant() -> Plant:
-    return make_plant()
 
 
 def inspected(plant: Plant, batch: Batch) -> Batch:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings as portal_settings
-from django.core.cache import caches
 
 from production.choices import BatchStatus
 from production.models import Batch, Card
@@ -35,8 +34,6 @@ PATIENCE = 60.0
 @pytest.fixture
 def plant(transactional_db: None, redis_server: Any, live_server: Any, settings: Any) -> Plant:
     set_rates(settings)
-    for cache in ("limits", "limits_of_process"):
-        caches[cache].clear()
     return make_plant()
 
 

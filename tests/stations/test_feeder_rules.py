@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -33,20 +32,9 @@ from stations.services.feeding import (
 from stations.services.issuance import StationBusyError, require_no_feeding
 from stations.services.registry import NotEnrolledError, enrol_station, withdraw_credential
 from stations.services.sweeping import sweep_feeders
-from tests.stations.plant import Plant, hopper, make_plant, outcomes
+from tests.stations.plant import Plant, hopper, outcomes
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def unhurried() -> None:
-    for name in ("limits", "limits_of_process"):
-        caches[name].clear()
-
-
-@pytest.fixture
-def plant() -> Plant:
-    return make_plant()
 
 
 def refused(error: type[PortalError], work: Callable[[], Any]) -> PortalError:
